@@ -1,0 +1,16 @@
+//! Who changed what, and when: sites, the hybrid logical clock, versions and SQLite values.
+//!
+//! This crate is pure. It knows no database, no network, no system clock and no source of
+//! randomness: whoever calls it hands in the time. The merge rules of shared mode will live here.
+
+mod clock;
+mod rule;
+mod site;
+mod value;
+mod version;
+
+pub use clock::{Clock, ClockError, Timestamp, TimestampError, WallTime};
+pub use rule::{Rule, UnknownRule};
+pub use site::SiteId;
+pub use value::Value;
+pub use version::Version;
