@@ -1,0 +1,143 @@
+//! The one seam between the node and the world: time, randomness, sockets, tasks, files,
+//! databases and file notices come through [`Environment`], and nothing in `node` reaches round
+//! it (`node/.clippy.toml` forbids the ways round by name).
+//!
+//! Production is [`production::Production`]; the simulator brings its own. Monotonic time and
+//! timers are tokio's, which the simulator pauses.
+
+pub mod production;
+mod worker;
+
+use conflict::WallTime;
+use std::fmt::Debug;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+
+pub use worker::Worker;
+
+/// A future that may be handed to another task.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Everything that a node asks of the world. One value serves one boot of one site.
+pub trait Environment: Debug + Send + Sync + 'static {
+    /// What this computer's clock says. It may be wrong and may step.
+    fn wall_clock(&self) -> WallTime;
+
+    /// Fills `bytes` with randomness fit for keys.
+    fn fill_random(&self, bytes: &mut [u8]);
+
+    /// Runs `task` in the background until it ends, its handle is aborted, or this boot ends.
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> Box<dyn TaskHandle>;
+
+    /// A place where the steps of one [`Worker`] run, one after another: a thread of its own in
+    /// production, inline in the simulator.
+    fn executor(&self, name: &'static str) -> Arc<dyn Executor>;
+
+    /// The timers, tasks and clock of QUIC.
+    fn quic_runtime(&self) -> Arc<dyn quinn::Runtime>;
+
+    /// Seeds connection ids and the like of a QUIC endpoint; fresh at each call.
+    fn endpoint_seed(&self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        self.fill_random(&mut seed);
+        seed
+    }
+
+    /// A UDP socket at `address`; port 0 takes a free one.
+    fn bind(&self, address: SocketAddr) -> io::Result<Arc<dyn quinn::AsyncUdpSocket>>;
+
+    /// The addresses of `host:port` now. Names are looked up afresh at each call.
+    fn resolve<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+
+    /// The addresses of this machine's interfaces, loopback included.
+    fn interfaces(&self) -> io::Result<Vec<IpAddr>>;
+
+    /// Opens a SQLite database, `flags` as SQLite has them. Busy timeout 0: waiting is done in
+    /// virtual time, between steps.
+    fn open_database(
+        &self,
+        path: &Path,
+        flags: rusqlite::OpenFlags,
+    ) -> rusqlite::Result<rusqlite::Connection>;
+
+    /// Notices that the database at `path` or its `-wal` or `-journal` was written, made,
+    /// removed or replaced. Notices may be spurious, and may be missed: a slow poll stands behind.
+    fn watch(&self, path: &Path) -> io::Result<Box<dyn FileWatch>>;
+
+    /// Whether some other connection, of any process, reads the WAL database at `path` now.
+    fn readers(&self, path: &Path) -> io::Result<Readers>;
+
+    /// Makes what is written in the `-wal` of the database at `path` durable, through a
+    /// descriptor of that file alone; nothing where there is none.
+    fn sync_wal(&self, path: &Path) -> io::Result<()>;
+
+    /// Which file stands at `path`; `None` where there is none. A file renamed over another has
+    /// another identity, an edited one the same.
+    fn file_identity(&self, path: &Path) -> io::Result<Option<FileIdentity>>;
+
+    /// Free bytes where `path` lies.
+    fn free_space(&self, path: &Path) -> io::Result<u64>;
+
+    /// The whole content of a small file; `None` where there is none.
+    fn read_file(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
+
+    /// Writes a small file durably and at once (new or replaced, never half), readable by the
+    /// owner alone if `private`.
+    fn write_file(&self, path: &Path, content: &[u8], private: bool) -> io::Result<()>;
+
+    /// Makes a directory and those above it; one that exists is fine.
+    fn create_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// The names in a directory, sorted; none where it does not exist.
+    fn list_directory(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
+
+    /// Renames a file within its file system, durably.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file; one that does not exist is fine.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+}
+
+/// A background task.
+pub trait TaskHandle: Send + Sync + Debug {
+    /// Ends the task at its next await.
+    fn abort(&self);
+}
+
+/// Runs named steps one after another. Between two steps the simulator may run applications,
+/// other work of the node, or end the boot.
+pub trait Executor: Send + Sync + Debug {
+    /// Runs `job` after all jobs submitted before, and completes when it has run. If this boot
+    /// ends first, it never completes.
+    fn execute(&self, step: &'static str, job: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()>;
+}
+
+/// Notices about one file.
+pub trait FileWatch: Send + Debug {
+    /// Completes when something may have changed since the last call.
+    fn changed(&mut self) -> BoxFuture<'_, ()>;
+}
+
+/// Whether a database has readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// Nobody reads.
+    None,
+    /// Somebody reads.
+    Some,
+    /// This system can't tell.
+    Unknown,
+}
+
+/// Which file stands at a path: device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileIdentity {
+    /// The file system.
+    pub device: u64,
+    /// The file in it.
+    pub inode: u64,
+}
