@@ -131,7 +131,7 @@ impl Writer<'_> {
     }
 
     /// The head of an insert into the log. `id` is left out, not NULL: SQLite appends faster.
-    fn into_log(&self) -> String {
+    fn log_head(&self) -> String {
         let keys: String = (0..self.key().len()).map(|at| format!(", k{at}")).collect();
         format!("INSERT INTO {LOG}(what, at, nonce{keys})")
     }
@@ -143,14 +143,14 @@ impl Writer<'_> {
     }
 
     fn note(&self, kind: NoteKind, row: &str) -> String {
-        format!("{} VALUES({})", self.into_log(), self.note_values(kind, &format!("{row}.")))
+        format!("{} VALUES({})", self.log_head(), self.note_values(kind, &format!("{row}.")))
     }
 
     /// Notes the key that an update left. `UPDATE OF` would miss `SET rowid =`.
     fn note_old_key(&self) -> String {
         format!(
             "{} SELECT {} WHERE NOT ({})",
-            self.into_log(),
+            self.log_head(),
             self.note_values(NoteKind::Gone, "OLD."),
             self.same_key_of("OLD.", "NEW.")
         )
@@ -187,7 +187,7 @@ impl Writer<'_> {
         };
         format!(
             "{} SELECT {} FROM {} WHERE {}{condition}{more}",
-            self.into_log(),
+            self.log_head(),
             self.note_values(NoteKind::Contested, ""),
             self.name,
             terms.join(" AND ")
