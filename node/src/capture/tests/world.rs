@@ -5,6 +5,7 @@ use crate::capture::defaults::defaults;
 use crate::capture::*;
 use crate::environment::*;
 use conflict::{SiteId, Timestamp, Value, WallTime};
+use nix::fcntl::{FcntlArg, fcntl};
 use protocol::change::{Assignment, Operation, RowChange};
 use protocol::schema::{ColumnIndex, RowIdentity, Schema};
 use protocol::{DatabaseId, Sequence};
@@ -22,11 +23,35 @@ use tempfile::TempDir;
 /// The files of a real computer; nothing else of the world.
 #[derive(Debug, Default)]
 pub struct Files {
-    shared: Mutex<BTreeMap<PathBuf, File>>,
+    shared: Mutex<BTreeMap<PathBuf, Arc<File>>>,
 }
 
 fn unneeded<T>() -> io::Result<T> {
     Err(io::Error::other("capture has no need of it"))
+}
+
+/// The locks of a WAL database's readers.
+fn reader_locks(kind: i32) -> nix::libc::flock {
+    nix::libc::flock {
+        l_type: kind as i16,
+        l_whence: nix::libc::SEEK_SET as i16,
+        l_start: 123,
+        l_len: 5,
+        l_pid: 0,
+    }
+}
+
+impl Files {
+    /// The `-shm` of a database, kept open: closing it would drop this process's locks.
+    fn shared(&self, path: &Path) -> io::Result<Option<Arc<File>>> {
+        let path = PathBuf::from(format!("{}-shm", path.display()));
+        let mut shared = self.shared.lock().unwrap();
+        if !shared.contains_key(&path) && path.exists() {
+            let file = File::options().read(true).write(true).open(&path)?;
+            shared.insert(path.clone(), Arc::new(file));
+        }
+        Ok(shared.get(&path).cloned())
+    }
 }
 
 impl Environment for Files {
@@ -63,25 +88,24 @@ impl Environment for Files {
         unneeded()
     }
     fn readers(&self, path: &Path) -> io::Result<Readers> {
-        use nix::fcntl::{FcntlArg, fcntl};
-        let path = PathBuf::from(format!("{}-shm", path.display()));
-        let mut shared = self.shared.lock().unwrap();
-        if !shared.contains_key(&path) {
-            if !path.exists() {
-                return Ok(Readers::None);
-            }
-            shared.insert(path.clone(), File::options().read(true).write(true).open(&path)?);
-        }
-        let mut lock = nix::libc::flock {
-            l_type: nix::libc::F_WRLCK as i16,
-            l_whence: nix::libc::SEEK_SET as i16,
-            l_start: 123,
-            l_len: 5,
-            l_pid: 0,
-        };
-        fcntl(&shared[&path], FcntlArg::F_GETLK(&mut lock))?;
+        let mut lock = reader_locks(nix::libc::F_WRLCK);
+        let Some(shared) = self.shared(path)? else { return Ok(Readers::None) };
+        fcntl(&*shared, FcntlArg::F_GETLK(&mut lock))?;
         let free = lock.l_type == nix::libc::F_UNLCK as i16;
         Ok(if free { Readers::None } else { Readers::Some })
+    }
+    fn shut_readers_out(&self, path: &Path) -> io::Result<Readers> {
+        let Some(shared) = self.shared(path)? else { return Ok(Readers::Unknown) };
+        match fcntl(&*shared, FcntlArg::F_SETLK(&reader_locks(nix::libc::F_WRLCK))) {
+            Ok(_) => Ok(Readers::None),
+            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(Readers::Some),
+            Err(error) => Err(error.into()),
+        }
+    }
+    fn let_readers_in(&self, path: &Path) -> io::Result<()> {
+        let Some(shared) = self.shared(path)? else { return Ok(()) };
+        fcntl(&*shared, FcntlArg::F_SETLK(&reader_locks(nix::libc::F_UNLCK)))?;
+        Ok(())
     }
     fn sync_wal(&self, _: &Path) -> io::Result<()> {
         Ok(())
