@@ -45,23 +45,10 @@ pub struct InspectedTable {
     pub collations: Vec<String>,
     /// The rowid under a name that no column takes away, if there is one.
     pub rowid: Option<String>,
-    /// Whether the table was made WITHOUT ROWID.
-    pub without_rowid: bool,
     /// The UNIQUE indexes through which REPLACE can remove another row (CAPTURE.md, trap 1).
     pub unique: Vec<UniqueIndex>,
     /// REPLACE can remove a row through an index that no trigger can name: rows are counted.
     pub recount: bool,
-    /// Per column, its declared type and default, as SQL.
-    pub declared: Vec<Declared>,
-}
-
-/// How a column was declared.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Declared {
-    /// The type, empty if none.
-    pub kind: String,
-    /// The default, an expression.
-    pub default: Option<String>,
 }
 
 /// A UNIQUE index that is not the identity.
@@ -160,7 +147,6 @@ pub(super) fn pragma<T: rusqlite::types::FromSql>(
 /// A column as `table_xinfo` tells it.
 struct Column {
     name: String,
-    declared: Declared,
     not_null: bool,
     key_place: u32,
     generated: bool,
@@ -314,24 +300,21 @@ impl Reader<'_> {
             columns: columns.iter().map(|column| column.name.clone()).collect(),
             identity,
         };
-        let declared = columns.iter().map(|column| column.declared.clone()).collect();
-        let inspected =
-            InspectedTable { finding, collations, rowid, without_rowid, unique, recount, declared };
+        let inspected = InspectedTable { finding, collations, rowid, unique, recount };
         Ok(Some((table, inspected)))
     }
 
     fn columns(&self, table: &str) -> rusqlite::Result<Vec<Column>> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT name, type, dflt_value, \"notnull\", pk, hidden
+            "SELECT name, \"notnull\", pk, hidden
              FROM pragma_table_xinfo(?1, 'main') ORDER BY cid",
         )?;
         let rows = statement.query_map([table], |row| {
             Ok(Column {
                 name: row.get(0)?,
-                declared: Declared { kind: row.get(1)?, default: row.get(2)? },
-                not_null: row.get(3)?,
-                key_place: row.get(4)?,
-                generated: row.get::<_, i64>(5)? != 0,
+                not_null: row.get(1)?,
+                key_place: row.get(2)?,
+                generated: row.get::<_, i64>(3)? != 0,
             })
         })?;
         rows.collect()
