@@ -148,7 +148,7 @@ fn round(path: &Path, synchronous: &str, captured: bool) -> Vec<Cost> {
         for i in 0..BULK {
             run(
                 "INSERT INTO sale_line(sale, product, quantity, price) VALUES(?1, ?2, 1, 250)",
-                &[&(i % 100 + 1), &(i % 5000 + 1)],
+                &[&((i % 100 + 1) as i64), &((i % 5000 + 1) as i64)],
             );
         }
         run("COMMIT", &[]);
