@@ -27,9 +27,7 @@ impl WallTime {
 /// count within one millisecond.
 ///
 /// Values above [`Timestamp::MAX`], in the year 2109, are malformed.
-#[derive(
-    Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "u64", try_from = "u64")]
 pub struct Timestamp(u64);
 
@@ -201,10 +199,8 @@ mod tests {
 
     #[test]
     fn a_full_counter_goes_on_in_the_next_millisecond() {
-        let full = Timestamp::try_from(
-            (Timestamp::MAX.0 >> 1) | ((1 << COUNTER_BITS) - 1),
-        )
-        .unwrap();
+        let full =
+            Timestamp::try_from((Timestamp::MAX.0 >> 1) | ((1 << COUNTER_BITS) - 1)).unwrap();
         let mut clock = Clock::restore(full).unwrap();
         assert!(clock.stamp(NOON).unwrap() > full);
     }
