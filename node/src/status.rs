@@ -7,7 +7,7 @@ use crate::store::alarms::Severity;
 use crate::store::settings::Identity;
 use crate::units::{rfc3339, span};
 use conflict::{SiteId, WallTime};
-use protocol::Sequence;
+use protocol::{Mode, Sequence};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -272,7 +272,11 @@ impl DatabaseStatus {
         Self {
             name: view.row.name.to_string(),
             database_id: view.row.id.to_string(),
-            mode: view.row.mode.as_str().to_owned(),
+            mode: match view.row.mode {
+                Mode::Mirror => "mirror",
+                Mode::Shared => "shared",
+            }
+            .to_owned(),
             site: Some(view.site.clone()),
             path: view.row.path.display().to_string(),
             writer: Some(view.site.clone()),

@@ -94,6 +94,11 @@ impl Flight {
         Ok(Self { signature: sign(key, branch, last, hash), ..unsigned })
     }
 
+    /// The sequence of its last batch; that before the first if it has none.
+    pub fn last(&self) -> Sequence {
+        Sequence(self.first.0.saturating_sub(1).saturating_add(self.frames.len() as u64))
+    }
+
     /// Checks sizes, numbers and signature; `previous` is the hash of the line before the first
     /// batch. Bodies are not touched. Returns the hash of the line after each batch.
     ///

@@ -11,10 +11,14 @@ pub mod change;
 pub mod codec;
 pub mod flight;
 pub mod identity;
+pub mod invitation;
 pub mod keys;
 pub mod limits;
+pub mod membership;
+pub mod message;
 pub mod name;
 pub mod schema;
+pub mod session;
 pub mod snapshot;
 
 pub use batch::{Frame, Header, Meta};

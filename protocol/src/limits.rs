@@ -53,6 +53,24 @@ pub const FLIGHT: usize = 1 << 20;
 /// The bytes of a control message, which carries no batches.
 pub const MESSAGE: usize = 1 << 20;
 
+/// The bytes of a member record: some addresses are the longest part of one.
+pub const MEMBER_RECORD: usize = 4 << 10;
+
+/// The addresses of a site.
+pub const ADDRESSES: usize = 16;
+
+/// The bytes of an address: a DNS name has at most 253, a port 6 with its colon.
+pub const ADDRESS: usize = 260;
+
+/// The characters of an invitation code.
+pub const INVITATION: usize = 8 << 10;
+
+/// The branches that a vector tells of.
+pub const HOLDINGS: usize = 1 << 12;
+
+/// The opening records of one message.
+pub const OPENINGS: usize = 1 << 9;
+
 /// The raw bytes at which a snapshot's chunk is closed. A chunk with one larger row is larger,
 /// up to [`RAW_BODY`].
 pub const CHUNK: usize = 1 << 20;

@@ -4,7 +4,6 @@
 
 use crate::branch::SignedOpening;
 use crate::flight::Flight;
-use crate::limits::Limits;
 use crate::membership::{RecordHash, SignedRecord};
 use crate::message::{
     BasePart, Chunk, Fork, Hello, Holding, Message, MessageError, Report, VERSION, Want, WantChunks,
@@ -170,7 +169,6 @@ pub struct Session {
     catch_up: VecDeque<(BranchId, Vec<u8>)>,
     snapshot: VecDeque<Vec<u8>>,
     events: VecDeque<Event>,
-    limits: Limits,
 }
 
 impl Session {
@@ -183,8 +181,7 @@ impl Session {
         hello: Hello,
         peer: SiteId,
         branches: Vec<LocalBranch>,
-        limits: Limits,
-    ) -> Result<Self, SessionError> {
+        ) -> Result<Self, SessionError> {
         let mut session = Self {
             group: hello.group,
             peer_site: peer,
@@ -197,7 +194,6 @@ impl Session {
             catch_up: VecDeque::new(),
             snapshot: VecDeque::new(),
             events: VecDeque::new(),
-            limits,
         };
         session.tell(&Message::Hello(hello))?;
         let vector = branches.iter().map(|branch| branch.holding).collect();
@@ -254,7 +250,7 @@ impl Session {
         match channel {
             Channel::Control => return Err(SessionError::OutOfTurn),
             Channel::Live | Channel::CatchUp => {
-                let flight = Flight::decode(bytes, &self.limits)
+                let flight = Flight::decode(bytes)
                     .map_err(|error| SessionError::Unreadable(error.to_string()))?;
                 self.events.push_back(Event::Flight(flight));
             }

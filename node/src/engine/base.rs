@@ -32,18 +32,14 @@ impl Engine {
     /// # Errors
     /// The store fails.
     pub fn receive_manifest(&mut self, signed: &SignedManifest) -> Result<BaseStep, EngineError> {
-        let manifest = match signed.read(&self.limits) {
-            Ok(manifest) => manifest,
-            Err(error) => return Ok(BaseStep::Forged(error.to_string())),
-        };
+        let manifest = signed.manifest();
         let Some(branch) = self.store.branch(manifest.branch)? else {
             return Ok(BaseStep::Nothing);
         };
         if branch.base_held {
             return Ok(BaseStep::Nothing);
         }
-        let opening = branch.opening.read().map_err(|error| StoreError::Damaged(error.to_string()))?;
-        let Some(origin) = self.membership.member(opening.origin) else {
+        let Some(origin) = self.membership.member(branch.opening.opening().origin) else {
             return Ok(BaseStep::Nothing);
         };
         if let Err(error) = signed.verify(&origin.key) {
@@ -73,9 +69,7 @@ impl Engine {
         if branch.base_held || signed.id() != chunk.manifest {
             return Ok(BaseStep::Nothing);
         }
-        let manifest = signed
-            .read(&self.limits)
-            .map_err(|error| StoreError::Damaged(error.to_string()))?;
+        let manifest = signed.manifest();
         let mut file = self.base_file(branch.id)?;
         let next = file.count()?;
         let Some(info) = manifest.chunks.get(next as usize) else { return Ok(BaseStep::Nothing) };
@@ -104,9 +98,7 @@ impl Engine {
         if branch.base_held {
             return Ok(BaseStep::Nothing);
         }
-        let manifest = signed
-            .read(&self.limits)
-            .map_err(|error| StoreError::Damaged(error.to_string()))?;
+        let manifest = signed.manifest();
         let chunks = u32::try_from(manifest.chunks.len())
             .map_err(|_| StoreError::Damaged("a manifest with too many chunks".into()))?;
         let count = self.base_file(id)?.count()?;

@@ -7,7 +7,7 @@ use crate::store::alarms::Severity;
 use crate::store::{BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, databases};
 use conflict::WallTime;
 use protocol::Sequence;
-use protocol::batch::Frame;
+use protocol::{Frame, Header};
 use protocol::session::LocalBranch;
 use protocol::snapshot::decode_chunk;
 use std::path::{Path, PathBuf};
@@ -106,15 +106,15 @@ impl Engine {
         // A run that becomes visible together is read to its end, however long.
         loop {
             for row in rows {
-                let header = Frame::header(&row.frame, &self.limits)
+                let header = Header::read(&row.frame)
                     .map_err(|error| ApplyError::Malformed(error.to_string()))?;
                 let body = Frame::decode_body(&row.frame, &self.limits)
                     .map_err(|error| ApplyError::Malformed(error.to_string()))?;
                 incoming.push(Incoming {
                     sequence: row.sequence,
-                    timestamp: header.timestamp,
+                    timestamp: header.meta.timestamp,
                     body,
-                    more: header.more,
+                    more: header.meta.more,
                 });
             }
             match incoming.last() {
@@ -195,8 +195,7 @@ impl Engine {
         let Some(signed) = self.store.manifest(branch.number)? else {
             return Err(StoreError::Damaged("a base without its manifest".into()).into());
         };
-        let manifest =
-            signed.read(&self.limits).map_err(|error| ApplyError::Malformed(error.to_string()))?;
+        let manifest = signed.manifest();
         self.make_parent(&database.path)?;
         let loading = beside(&database.path, ".loading");
         let mut loader = BaseLoader::open(
@@ -219,11 +218,18 @@ impl Engine {
             loader.close()?;
             return Ok(Some(MirrorStep::Moved(self.local_branch(branch)?)));
         }
+        // The batch at which content began lies in the journal like any other.
+        let before = Sequence(manifest.sequence.0.saturating_sub(1));
+        let Some(batch) = self.store.batches_after(branch.number, before, 1, 0)?.pop() else {
+            return Ok(Some(MirrorStep::Even));
+        };
+        let header = Header::read(&batch.frame)
+            .map_err(|error| ApplyError::Malformed(error.to_string()))?;
         let marker = Marker {
             database_id: database.id,
             branch: branch.id,
             sequence: manifest.sequence,
-            timestamp: manifest.timestamp,
+            timestamp: header.meta.timestamp,
             schema_at: manifest.sequence,
         };
         for left_out in loader.finish(&marker)? {

@@ -13,9 +13,10 @@ mod mirror;
 mod receive;
 mod serve;
 mod view;
+mod worker;
 
 use crate::apply::{ApplyError, Mirror};
-use crate::capture::{Application, CaptureError};
+use crate::capture::CaptureError;
 use crate::directory::Directory;
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -30,11 +31,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use thiserror::Error;
 
-pub use attach::{Attached, AttachRequest};
-pub use harvest::Harvested;
+pub use attach::{AttachRequest, Attached, attach, detach};
+pub use base::BaseStep;
+pub use harvest::{Harvest, Harvested};
 pub use mirror::MirrorStep;
 pub use receive::{Admitted, Receipt};
 pub use view::{CopyView, DatabaseView, View};
+pub use worker::EngineWorker;
 
 /// A step that failed.
 #[derive(Debug, Error)]
@@ -96,7 +99,7 @@ pub struct Engine {
     key: SigningKey,
     identity: Identity,
     membership: Membership,
-    applications: BTreeMap<DatabaseNumber, Application>,
+    captures: BTreeMap<DatabaseNumber, harvest::Capture>,
     mirrors: BTreeMap<DatabaseNumber, Mirror>,
     limits: Limits,
 }
@@ -151,7 +154,7 @@ impl Engine {
             key,
             identity,
             membership,
-            applications: BTreeMap::new(),
+            captures: BTreeMap::new(),
             mirrors: BTreeMap::new(),
             limits: Limits::default(),
         })
@@ -201,7 +204,7 @@ impl Engine {
                 result = result.and(Err(error.into()));
             }
         }
-        self.applications.clear();
+        self.captures.clear();
         let now = self.now();
         crate::store::settings::set_last_run(self.store.connection(), now.0)?;
         self.store.checkpoint()?;

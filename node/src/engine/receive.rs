@@ -7,8 +7,7 @@ use crate::store::journal::{self, NewBatch};
 use crate::store::progress::{self, PeerRow, ProgressRow};
 use crate::store::{BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, databases};
 use conflict::SiteId;
-use protocol::batch::Frame;
-use protocol::branch::{Mode, SignedOpening};
+use protocol::{Mode, SignedOpening};
 use protocol::flight::Flight;
 use protocol::message::{Fork, Holding, Report};
 use protocol::session::LocalBranch;
@@ -88,10 +87,7 @@ impl Engine {
         if self.store.branch(signed.id())?.is_some() {
             return Ok(Ok(None));
         }
-        let opening = match signed.read() {
-            Ok(opening) => opening,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
+        let opening = signed.opening().clone();
         let Some(origin) = self.membership.member(opening.origin).cloned() else {
             return Ok(Ok(None));
         };
@@ -166,10 +162,7 @@ impl Engine {
     /// The store fails: nothing is acknowledged.
     pub fn receive_flight(&mut self, flight: &Flight) -> Result<Receipt, EngineError> {
         let Some(branch) = self.store.branch(flight.branch)? else { return Ok(Receipt::Unknown) };
-        let origin = match branch.opening.read() {
-            Ok(opening) => opening.origin,
-            Err(error) => return Err(StoreError::Damaged(error.to_string()).into()),
-        };
+        let origin = branch.opening.opening().origin;
         let Some(member) = self.membership.member(origin) else { return Ok(Receipt::Unknown) };
         if flight.first > branch.held.next() {
             return Ok(Receipt::Gap);
@@ -211,14 +204,14 @@ impl Engine {
                 if sequence <= branch.held {
                     continue;
                 }
-                let header = Frame::header(frame, &self.limits)
-                    .map_err(|error| EngineError::Encoding(error.to_string()))?;
+                let header =
+                    frame.header().map_err(|error| EngineError::Encoding(error.to_string()))?;
                 let batch = NewBatch {
                     sequence,
                     hash: *hash,
-                    timestamp: header.timestamp,
-                    last: header.last,
-                    frame,
+                    timestamp: header.meta.timestamp,
+                    last: header.meta.last,
+                    frame: frame.as_bytes(),
                 };
                 journal::append(transaction, branch.number, &batch)?;
             }

@@ -100,10 +100,7 @@ impl Engine {
 
     fn view_database(&mut self, row: DatabaseRow) -> Result<DatabaseView, EngineError> {
         let branch = self.branch_of(&row)?;
-        let epoch = branch
-            .opening
-            .opening()
-            .epoch;
+        let epoch = branch.opening.opening().epoch;
         let progress: Vec<_> = self
             .store
             .progress()?
@@ -169,7 +166,7 @@ impl Engine {
         batches
             .first()
             .map(|batch| {
-                protocol::batch::Header::read(&batch.frame)
+                protocol::Header::read(&batch.frame)
                     .map(|header| header.meta.timestamp.wall_time())
                     .map_err(|error| EngineError::Encoding(error.to_string()))
             })

@@ -8,7 +8,6 @@ use crate::store::alarms::Severity;
 use crate::store::progress::PeerRow;
 use crate::transport::{CloseCode, Link};
 use conflict::SiteId;
-use protocol::limits::Limits;
 use protocol::message::{BasePart, Hello, Holding, Message, VERSION, Want, WantChunks};
 use protocol::session::{Channel, Event, Session, SessionError};
 use protocol::{BranchId, Sequence};
@@ -135,7 +134,7 @@ impl Exchange {
                 Ok((hello, engine.local_branches()?))
             })
             .await?;
-        let session = Session::open(hello, peer, branches, Limits::default())
+        let session = Session::open(hello, peer, branches)
             .map_err(|error| EngineError::Encoding(error.to_string()))?;
         let outlets = Channel::ALL.map(|channel| (channel, outlet(site, &link, channel))).into();
         // Until the hello nobody gives commands.

@@ -12,8 +12,8 @@ mod sources;
 
 use crate::config::Config;
 use crate::directory::Directory;
-use crate::engine::{AttachRequest, Attached, Engine, EngineError};
-use crate::environment::{Environment, Worker};
+use crate::engine::{self, AttachRequest, Attached, Engine, EngineError, EngineWorker};
+use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::status::{Connected, Live, Status};
 use crate::store::{DatabaseNumber, DatabaseState};
@@ -22,11 +22,12 @@ use hub::Hub;
 use protocol::Name;
 use protocol::invitation::Invitation;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-pub use join::join;
+pub use join::{join, write_example};
 
 /// A site that runs. Clones share it.
 #[derive(Clone, Debug)]
@@ -36,11 +37,13 @@ pub struct Site(Arc<Shared>);
 struct Shared {
     environment: Arc<dyn Environment>,
     config: Config,
-    engine: Worker<Option<Engine>>,
+    engine: EngineWorker,
     endpoint: Endpoint,
     hub: Hub,
     /// A mirror may have something to apply.
     arrived: Notify,
+    /// Held while a harvest goes on.
+    harvesting: tokio::sync::Mutex<()>,
     boot: [u8; 8],
     own: protocol::GroupId,
 }
@@ -82,7 +85,7 @@ impl Site {
         environment.fill_random(&mut boot);
         let hub = Hub::new(engine.identity().site, engine.membership().clone());
         let own = engine.identity().group;
-        let engine = Worker::new(&*environment, "engine", Some(engine));
+        let engine = EngineWorker::new(&*environment, engine);
         let site = Self(Arc::new(Shared {
             environment,
             config,
@@ -90,6 +93,7 @@ impl Site {
             endpoint,
             hub,
             arrived: Notify::new(),
+            harvesting: tokio::sync::Mutex::new(()),
             boot,
             own,
         }));
@@ -158,18 +162,13 @@ impl Site {
     /// # Errors
     /// Why it is refused or could not be done.
     pub async fn attach(&self, request: AttachRequest) -> Result<Attached, Failure> {
-        let path = request.path.clone();
-        let (attached, local) = self
-            .step("attach", move |engine| {
-                let attached = engine.attach(&request)?;
-                let local = engine.local_branch_of(attached.branch)?;
-                Ok((attached, local))
-            })
-            .await?;
+        let (number, branch, attached) = engine::attach(&self.0.engine, request).await?;
+        let local =
+            self.step("branch.read", move |engine| Ok(engine.local_branch_of(branch)?)).await?;
         if let Some(local) = local {
             self.0.hub.tell_branch(&local);
         }
-        self.spawn(capture_loop::run(self.clone(), attached.number, path));
+        self.spawn(capture_loop::run(self.clone(), number, PathBuf::from(&attached.path)));
         Ok(attached)
     }
 
@@ -178,15 +177,14 @@ impl Site {
     /// # Errors
     /// Why it is refused or could not be done.
     pub async fn detach(&self, name: Name) -> Result<(), Failure> {
-        let (number, local) = self
-            .step("detach", move |engine| {
-                let (number, branch) = engine.detach(&name)?;
-                Ok((number, engine.local_branch_of(branch)?))
-            })
-            .await?;
+        let (number, branch) = engine::detach(&self.0.engine, name).await?;
         self.0.hub.detached(number);
-        if let Some(local) = local {
-            self.0.hub.tell_branch(&local);
+        if let Some(branch) = branch {
+            let local =
+                self.step("branch.read", move |engine| Ok(engine.local_branch_of(branch)?)).await?;
+            if let Some(local) = local {
+                self.0.hub.tell_branch(&local);
+            }
         }
         Ok(())
     }
@@ -245,12 +243,7 @@ impl Site {
         peers::note_links(self).await;
         self.0.hub.close_all("the site stops");
         self.0.endpoint.close(CloseCode::Done, "the site stops").await;
-        let closed = self
-            .0
-            .engine
-            .step("close", |engine| engine.take().map_or(Ok(()), Engine::close))
-            .await;
-        closed.map_err(Failure::from)
+        self.0.engine.close().await.map_err(Failure::from)
     }
 
     /// Harvests what is noted and waits until a connected peer has made all of it durable.
@@ -287,17 +280,13 @@ impl Site {
         Ok(())
     }
 
-    /// Runs a step of the engine. After [`Site::stop`] there is none, and the step never returns:
-    /// whoever waits for it is ending too.
+    /// Runs a step of the engine.
     async fn step<R: Send + 'static>(
         &self,
         name: &'static str,
         work: impl FnOnce(&mut Engine) -> Result<R, EngineError> + Send + 'static,
     ) -> Result<R, EngineError> {
-        match self.0.engine.step(name, |engine| engine.as_mut().map(work)).await {
-            Some(result) => result,
-            None => std::future::pending().await,
-        }
+        self.0.engine.step(name, work).await
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

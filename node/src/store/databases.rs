@@ -2,9 +2,9 @@
 
 use super::{Store, StoreError, fixed, loaded, stored};
 use conflict::{SiteId, Timestamp, WallTime};
-use protocol::branch::{Mode, SignedOpening};
-use protocol::snapshot::SignedManifest;
-use protocol::{BranchId, ChainHash, DatabaseId, Name, Sequence};
+use protocol::{
+    BranchId, ChainHash, DatabaseId, Mode, Name, Sequence, SignedManifest, SignedOpening,
+};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -271,7 +271,10 @@ pub fn add_database(
             row.id.0.as_bytes(),
             row.name.as_str(),
             row.site.as_bytes(),
-            row.mode.as_str(),
+            match row.mode {
+                Mode::Mirror => "mirror",
+                Mode::Shared => "shared",
+            },
             row.state.as_str(),
             row.path.to_string_lossy(),
         ])?;
@@ -290,6 +293,16 @@ pub fn set_state(
     connection
         .prepare_cached("UPDATE database SET state = ? WHERE number = ?")?
         .execute(params![state.as_str(), number.0])?;
+    Ok(())
+}
+
+/// Forgets a database that never had a branch.
+///
+/// # Errors
+/// See [`StoreError`].
+pub fn remove_database(connection: &Connection, number: DatabaseNumber) -> Result<(), StoreError> {
+    connection.prepare_cached("DELETE FROM branch WHERE database = ?")?.execute([number.0])?;
+    connection.prepare_cached("DELETE FROM database WHERE number = ?")?.execute([number.0])?;
     Ok(())
 }
 

@@ -3,9 +3,7 @@
 
 use super::{BranchNumber, BranchRow, Store, StoreError, fixed, loaded, stored};
 use conflict::Timestamp;
-use protocol::flight::Flight;
-use protocol::keys::Signature;
-use protocol::{ChainHash, Sequence};
+use protocol::{ChainHash, Flight, Frame, Sequence, Signature};
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// A batch as the journal holds it.
@@ -186,7 +184,7 @@ impl Store {
         Ok(Some(Flight {
             branch: branch.id,
             first: after.next(),
-            frames: batches.into_iter().map(|batch| batch.frame).collect(),
+            frames: batches.into_iter().map(|batch| Frame::new(batch.frame)).collect(),
             signature: Signature(fixed("signature", signature)?),
         }))
     }
