@@ -12,9 +12,9 @@
 //! takes exactly what the encoder writes. Compression is [`packing`]'s; what the numbers of
 //! tables and columns mean is the schema's, and not checked here.
 
-pub(crate) mod column;
+pub mod column;
 pub(crate) mod extras;
-pub(crate) mod group;
+pub mod group;
 pub mod packing;
 pub(crate) mod read;
 
