@@ -51,11 +51,13 @@ enum Form {
 /// A table: its number, how many rows a document has, its columns beside the key.
 struct Inserted(u32, u64, &'static [Kind]);
 
+/// A table whose rows are updated: its number, columns, among how many rows, how many a document.
+struct Updated(u32, &'static [(u32, Kind)], u64, u64);
+
 /// A business: what one of its documents inserts, and what it then counts.
 struct Business {
     inserts: &'static [Inserted],
-    /// Table, columns with kinds, and among how many rows.
-    updates: &'static [(u32, &'static [(u32, Kind)], u64, u64)],
+    updates: &'static [Updated],
 }
 
 use Form::*;
@@ -69,7 +71,7 @@ const BUSINESSES: &[Business] = &[
             Inserted(5, 3, &[Document, Of(4_000), Name, Few, Money, Money]),
             Inserted(9, 1, &[Document, Money, Word(&["bank", "bar", "ec"]), When(Space)]),
         ],
-        updates: &[(1, &[(6, Of(90))], 4_000, 3), (4, &[(5, Flag)], 1 << 16, 1)],
+        updates: &[Updated(1, &[(6, Of(90))], 4_000, 3), Updated(4, &[(5, Flag)], 1 << 16, 1)],
     },
     // A café's tickets, money in cents.
     Business {
@@ -78,7 +80,10 @@ const BUSINESSES: &[Business] = &[
             Inserted(8, 4, &[Document, Of(160), Few, Cents, Maybe(8)]),
             Inserted(2, 1, &[Document, Word(&["CASH", "VISA", "TWINT"]), Cents, When(Epoch)]),
         ],
-        updates: &[(3, &[(1, Of(400))], 160, 4), (6, &[(2, Word(&["free", "busy"]))], 25, 1)],
+        updates: &[
+            Updated(3, &[(1, Of(400))], 160, 4),
+            Updated(6, &[(2, Word(&["free", "busy"]))], 25, 1),
+        ],
     },
     // A webshop of the usual framework.
     Business {
@@ -87,7 +92,7 @@ const BUSINESSES: &[Business] = &[
             Inserted(12, 2, &[When(Millis), Document, Of(1_200), Few, Money, Rebate, Rebate]),
             Inserted(15, 1, &[When(Millis), Word(&["stripe", "paypal"]), Document, Money, Name]),
         ],
-        updates: &[(13, &[(4, Of(60)), (8, When(Millis))], 1_200, 2)],
+        updates: &[Updated(13, &[(4, Of(60)), (8, When(Millis))], 1_200, 2)],
     },
     // A wholesaler's movements.
     Business {
@@ -95,7 +100,10 @@ const BUSINESSES: &[Business] = &[
             Inserted(3, 6, &[Of(9_000), Of(4), Few, Money, When(Iso), Document]),
             Inserted(2, 1, &[Maybe(500), When(Iso), Money, Word(&["pedido", "albarán"]), Name]),
         ],
-        updates: &[(0, &[(3, Of(800))], 9_000, 6), (6, &[(2, Money), (3, When(Iso))], 500, 1)],
+        updates: &[
+            Updated(0, &[(3, Of(800))], 9_000, 6),
+            Updated(6, &[(2, Money), (3, When(Iso))], 500, 1),
+        ],
     },
     // A hairdresser's appointments.
     Business {
@@ -104,7 +112,7 @@ const BUSINESSES: &[Business] = &[
             Inserted(1, 2, &[Document, Of(40), Money, Few]),
             Inserted(3, 1, &[When(Space), Document, Money, Word(&["cash", "card"]), Flag]),
         ],
-        updates: &[(2, &[(1, Of(50))], 300, 2)],
+        updates: &[Updated(2, &[(1, Of(50))], 300, 2)],
     },
     // A shop that keeps a journal of receipts.
     Business {
@@ -113,7 +121,7 @@ const BUSINESSES: &[Business] = &[
             Inserted(7, 4, &[Document, Of(2_500), Money, Few, Rebate]),
             Inserted(9, 1, &[Document, When(Space), Money, Word(&["card", "cash", "gift"])]),
         ],
-        updates: &[(10, &[(3, Of(150))], 2_500, 4)],
+        updates: &[Updated(10, &[(3, Of(150))], 2_500, 4)],
     },
 ];
 
@@ -202,7 +210,7 @@ fn body(random: &mut Random, business: &Business, documents: u64) -> Body {
             }
         }
     }
-    for (table, columns, among, a_document) in business.updates {
+    for Updated(table, columns, among, a_document) in business.updates {
         let mut keys: Vec<u64> =
             (0..a_document * documents).map(|_| 1 + random.below(*among)).collect();
         keys.sort_unstable();

@@ -3,15 +3,19 @@
 //! ```text
 //! NULL                nil
 //! INTEGER i           i - (the integer before it in this column of this group, or 0), mod 2^64
-//! REAL n / 10^k       [k, n - (the n before it in this column of this group, or 0)]
+//! REAL n / 10^k       n - (the n before it in this column of this group, or 0)
 //!                     where the division gives the very bits, |n| <= 2^53 and k <= 4
 //! other REAL          float 64
 //! TEXT                str; ext 1 where it is not UTF-8
 //! BLOB                bin
 //! ```
 //!
-//! NULLs and other kinds between two integers do not matter to their difference.
+//! What a difference means depends on the one before: at the beginning of a column it is an
+//! INTEGER's. `[k, difference]` is a REAL's, and makes those after it REALs with the same k;
+//! `[difference]` is an INTEGER's, and makes those after it INTEGERs. Other values in between do
+//! not matter.
 
+use super::read::next_plain;
 use conflict::Value;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
@@ -41,9 +45,19 @@ fn places(real: f64) -> Option<u8> {
     (0..=PLACES).find(|places| decimal(real, *places).is_some())
 }
 
+/// What a bare difference is.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Difference {
+    #[default]
+    Integer,
+    /// Of reals with so many places.
+    Decimal(u8),
+}
+
 /// Writes the values of one column, in order.
 #[derive(Default)]
 pub(crate) struct Writer {
+    current: Difference,
     integer: i64,
     decimal: i64,
     /// As many places as any value of the column needs, so that differences are small.
@@ -64,7 +78,7 @@ impl Writer {
             Value::Integer(integer) => {
                 let difference = integer.wrapping_sub(self.integer);
                 self.integer = *integer;
-                Cell::Integer(difference)
+                self.difference(Difference::Integer, difference)
             }
             Value::Real(real) => {
                 let common = decimal(*real, self.places).map(|n| (self.places, n));
@@ -73,7 +87,7 @@ impl Writer {
                     Some((places, n)) => {
                         let difference = n.wrapping_sub(self.decimal);
                         self.decimal = n;
-                        Cell::Decimal(places, difference)
+                        self.difference(Difference::Decimal(places), difference)
                     }
                     None => Cell::Plain(value),
                 }
@@ -83,9 +97,20 @@ impl Writer {
     }
 }
 
+impl Writer {
+    fn difference<'a>(&mut self, meant: Difference, difference: i64) -> Cell<'a> {
+        match (std::mem::replace(&mut self.current, meant), meant) {
+            (before, now) if before == now => Cell::Bare(difference),
+            (_, Difference::Integer) => Cell::Integer(difference),
+            (_, Difference::Decimal(places)) => Cell::Decimal(places, difference),
+        }
+    }
+}
+
 /// A value as it is written.
 pub(crate) enum Cell<'a> {
     Plain(&'a Value),
+    Bare(i64),
     Integer(i64),
     Decimal(u8, i64),
 }
@@ -94,7 +119,8 @@ impl Serialize for Cell<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Plain(value) => value.serialize(serializer),
-            Self::Integer(difference) => serializer.serialize_i64(*difference),
+            Self::Bare(difference) => serializer.serialize_i64(*difference),
+            Self::Integer(difference) => [difference].serialize(serializer),
             Self::Decimal(places, difference) => (places, difference).serialize(serializer),
         }
     }
@@ -103,8 +129,26 @@ impl Serialize for Cell<'_> {
 /// Reads the values of one column, in order.
 #[derive(Default)]
 pub(crate) struct Reader {
+    current: Difference,
     integer: i64,
     decimal: i64,
+}
+
+impl Reader {
+    fn difference<E: Error>(&mut self, difference: i64) -> Result<Value, E> {
+        match self.current {
+            Difference::Integer => {
+                self.integer = self.integer.wrapping_add(difference);
+                Ok(Value::Integer(self.integer))
+            }
+            Difference::Decimal(places) => {
+                self.decimal = self.decimal.wrapping_add(difference);
+                undecimal(places, self.decimal)
+                    .map(Value::Real)
+                    .ok_or_else(|| E::custom("a decimal out of range"))
+            }
+        }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for &mut Reader {
@@ -126,23 +170,22 @@ impl<'de> Visitor<'de> for &mut Reader {
         Ok(Value::Null)
     }
 
-    fn visit_i64<E>(self, difference: i64) -> Result<Value, E> {
-        self.integer = self.integer.wrapping_add(difference);
-        Ok(Value::Integer(self.integer))
+    fn visit_i64<E: Error>(self, difference: i64) -> Result<Value, E> {
+        self.difference(difference)
     }
 
     fn visit_u64<E: Error>(self, difference: u64) -> Result<Value, E> {
-        self.visit_i64(i64::try_from(difference).map_err(|_| E::custom("a difference over 2^63"))?)
+        self.difference(i64::try_from(difference).map_err(|_| E::custom("a number over 2^63"))?)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let short = || A::Error::custom("a decimal is [places, difference]");
-        let places: u8 = seq.next_element()?.ok_or_else(short)?;
-        let difference: i64 = seq.next_element()?.ok_or_else(short)?;
-        self.decimal = self.decimal.wrapping_add(difference);
-        undecimal(places, self.decimal)
-            .map(Value::Real)
-            .ok_or_else(|| A::Error::custom("a decimal out of range"))
+        self.current = match seq.size_hint() {
+            Some(1) => Difference::Integer,
+            Some(2) => Difference::Decimal(next_plain(&mut seq)?),
+            _ => return Err(A::Error::custom("neither [difference] nor [places, difference]")),
+        };
+        let difference = next_plain(&mut seq)?;
+        self.difference(difference)
     }
 
     fn visit_f64<E>(self, real: f64) -> Result<Value, E> {
@@ -195,6 +238,6 @@ mod tests {
         let values = [Value::Real(12.5), Value::Real(12.99)];
         let mut writer = Writer::new(values.iter());
         let cells: Vec<_> = values.iter().map(|value| writer.cell(value)).collect();
-        assert!(matches!(cells[..], [Cell::Decimal(2, 1_250), Cell::Decimal(2, 49)]));
+        assert!(matches!(cells[..], [Cell::Decimal(2, 1_250), Cell::Bare(49)]));
     }
 }

@@ -1,5 +1,5 @@
 //! What a group of rows carries beside its values in shared mode: stamps, births, references,
-//! rules and adds. In mirror mode all of it is nil.
+//! rules and adds. In mirror mode there is none.
 //!
 //! ```text
 //! extras  = [stamps, births, references, rules, adds], each nil where there is none
@@ -157,7 +157,7 @@ impl<'de> DeserializeSeed<'de> for ExtrasSeed<'_> {
     type Value = Read;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Read, D::Error> {
-        deserializer.deserialize_option(self)
+        deserializer.deserialize_seq(self)
     }
 }
 
@@ -165,15 +165,7 @@ impl<'de> Visitor<'de> for ExtrasSeed<'_> {
     type Value = Read;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nil or the extras of a group")
-    }
-
-    fn visit_none<E>(self) -> Result<Read, E> {
-        Ok(Read::default())
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Read, D::Error> {
-        deserializer.deserialize_seq(self)
+        f.write_str("the extras of a group")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Read, A::Error> {
@@ -211,9 +203,6 @@ impl<'de> Visitor<'de> for ExtrasSeed<'_> {
             })
             .collect::<Result<_, A::Error>>()?;
         let adds = next(&mut seq, List::new(budget, limits::COLUMNS))?;
-        if seq.next_element::<u8>()?.is_some() {
-            return Err(A::Error::custom("extras go on after their end"));
-        }
         Ok(Read { stamps, births, references, rules, adds })
     }
 }

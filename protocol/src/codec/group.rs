@@ -1,13 +1,15 @@
 //! The rows of a body that have one shape, written column by column.
 //!
 //! ```text
-//! group   = [table, kind, identity width, columns, rows, extras, value, value, …]
+//! group   = form, table, columns, rows, [extras,] value, value, …
+//! form    = kind + 4 where extras follow + 8 * (identity width - 1)
 //! kind    = 0 insert | 1 update | 2 delete
 //! columns = how many (insert) | nil or [column, …] (update) | nil (delete)
 //! ```
 //!
 //! `rows` values of the first key column, then of the second, then those of the other columns:
-//! of all of them in their order (insert), or of the listed ones (update).
+//! of all of them in their order (insert), or of the listed ones (update). Groups stand one after
+//! the other in the array that is the body.
 
 use super::column::{Reader, Writer};
 use super::extras::{Extras, ExtrasSeed, Read, Sites};
@@ -17,21 +19,21 @@ use crate::change::{Assignment, Operation, RowChange};
 use crate::limits::{self, Limits};
 use crate::schema::{ColumnIndex, TableIndex};
 use conflict::{Rule, Value};
-use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{Error, SeqAccess};
 use serde::ser::SerializeSeq;
-use serde::{Serialize, Serializer};
 use std::collections::HashMap;
-use std::fmt;
 
 /// The kind of a group whose rows are inserted.
-pub const INSERT: u8 = 0;
+pub const INSERT: u32 = 0;
 /// The kind of a group whose rows are updated.
-pub const UPDATE: u8 = 1;
+pub const UPDATE: u32 = 1;
 /// The kind of a group whose rows are deleted.
-pub const DELETE: u8 = 2;
+pub const DELETE: u32 = 2;
 
-/// The elements of a group before its values.
-const PREFIX: usize = 6;
+/// Set in a group's form if it has extras.
+pub const EXTRAS: u32 = 4;
+/// What each key column after the first adds to a group's form.
+pub const KEY_COLUMN: u32 = 8;
 
 /// What the rows of a group have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -205,79 +207,79 @@ fn carried(row: &RowChange, place: usize) -> Option<&Value> {
     }
 }
 
-impl Serialize for Group<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl Group<'_> {
+    /// How many elements [`Group::write`] writes.
+    pub(crate) fn elements(&self) -> usize {
+        let cells = self.rows.len() * (self.shape.width + self.shape.columns.count());
+        4 + usize::from(self.extras.is_some()) + cells
+    }
+
+    pub(crate) fn write<S: SerializeSeq>(&self, seq: &mut S) -> Result<(), S::Error> {
         let Shape { table, width, columns, .. } = &self.shape;
-        let cells = self.rows.len() * (width + columns.count());
-        let mut seq = serializer.serialize_seq(Some(PREFIX + cells))?;
-        seq.serialize_element(table)?;
         let kind = match columns {
             Columns::All(_) => INSERT,
             Columns::These(_) => UPDATE,
             Columns::None => DELETE,
         };
-        seq.serialize_element(&kind)?;
-        seq.serialize_element(width)?;
+        let extras = if self.extras.is_some() { EXTRAS } else { 0 };
+        seq.serialize_element(&(kind + extras + KEY_COLUMN * (*width as u32 - 1)))?;
+        seq.serialize_element(table)?;
         match columns {
             Columns::All(count) => seq.serialize_element(count)?,
             Columns::These(columns) => seq.serialize_element(&some(columns))?,
             Columns::None => seq.serialize_element(&())?,
         }
         seq.serialize_element(&self.rows.len())?;
-        seq.serialize_element(&self.extras)?;
+        if let Some(extras) = &self.extras {
+            seq.serialize_element(extras)?;
+        }
         for place in 0..*width {
-            self.column(&mut seq, |row| row.key.get(place))?;
+            self.column(seq, |row| row.key.get(place))?;
         }
         for place in 0..columns.count() {
-            self.column(&mut seq, |row| carried(row, place))?;
+            self.column(seq, |row| carried(row, place))?;
         }
-        seq.end()
+        Ok(())
     }
 }
 
-/// Reads a group, and appends its rows to `changes`.
-pub(crate) struct GroupSeed<'a> {
-    pub(crate) changes: &'a mut Vec<RowChange>,
+/// What the groups of a body are read with.
+pub(crate) struct Context<'a> {
     pub(crate) sites: &'a Sites,
     pub(crate) limits: &'a Limits,
     pub(crate) budget: &'a Budget,
-    /// For what stands once a group and once a row in memory.
+    /// For what stands once a group on the wire and once a row in memory.
     pub(crate) copies: &'a Budget,
 }
 
-impl<'de> DeserializeSeed<'de> for GroupSeed<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for GroupSeed<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a group of rows")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let table = next_plain(&mut seq)?;
-        let kind: u8 = next_plain(&mut seq)?;
-        let width: usize = next_plain(&mut seq)?;
-        let columns = match kind {
-            INSERT => Columns::All(next_plain(&mut seq)?),
-            UPDATE => Columns::These(next(&mut seq, List::new(self.budget, limits::COLUMNS))?),
+impl Context<'_> {
+    /// Reads a group, and appends its rows to `changes`.
+    pub(crate) fn read<'de, A: SeqAccess<'de>>(
+        &self,
+        seq: &mut A,
+        changes: &mut Vec<RowChange>,
+    ) -> Result<(), A::Error> {
+        let Self { sites, limits, budget, copies } = *self;
+        let form: u32 = next_plain(seq)?;
+        let table = next_plain(seq)?;
+        let width = (form / KEY_COLUMN) as usize + 1;
+        let columns = match form & 3 {
+            INSERT => Columns::All(next_plain(seq)?),
+            UPDATE => Columns::These(next(seq, List::new(budget, limits::COLUMNS))?),
             DELETE => {
-                next_plain::<_, ()>(&mut seq)?;
+                next_plain::<_, ()>(seq)?;
                 Columns::None
             }
             other => return Err(A::Error::custom(format_args!("unknown kind of group {other}"))),
         };
-        let rows: usize = next_plain(&mut seq)?;
-        if rows == 0 || rows > self.limits.changes.saturating_sub(self.changes.len()) {
+        let rows: usize = next_plain(seq)?;
+        if rows == 0 || rows > limits.changes.saturating_sub(changes.len()) {
             return Err(A::Error::custom("a group of no rows, or more changes than allowed"));
         }
-        let extras = next(&mut seq, ExtrasSeed { rows, sites: self.sites, budget: self.budget })?;
+        let extras = match form & EXTRAS {
+            0 => Read::default(),
+            _ => next(seq, ExtrasSeed { rows, sites, budget })?,
+        };
         let Read { stamps, births, references, rules, adds } = extras;
         let shape = Shape {
             table,
@@ -290,20 +292,18 @@ impl<'de> Visitor<'de> for GroupSeed<'_> {
         shape.check().map_err(A::Error::custom)?;
         // Each value takes at least a byte: what is claimed here can be there.
         let cells = rows.saturating_mul(width + shape.columns.count());
-        self.budget.take(cells)?;
-        self.copies.take(rows.saturating_mul(shape.rules.len()))?;
-        if seq.size_hint() != Some(cells) {
-            return Err(A::Error::custom("the number of values is not rows times columns"));
+        budget.take(cells)?;
+        copies.take(rows.saturating_mul(shape.rules.len()))?;
+        if seq.size_hint().is_none_or(|left| left < cells) {
+            return Err(A::Error::custom("fewer values than rows times columns"));
         }
-        let mut keys = Vec::with_capacity(rows);
-        read_columns(&mut seq, &mut keys, rows, width)?;
-        let mut values = Vec::with_capacity(rows);
-        read_columns(&mut seq, &mut values, rows, shape.columns.count())?;
+        let keys = read_columns(seq, rows, width)?;
+        let values = read_columns(seq, rows, shape.columns.count())?;
         for (place, (key, values)) in keys.into_iter().zip(values).enumerate() {
             let at = |(column, versions): &(ColumnIndex, Vec<_>)| {
                 versions.get(place).map(|version| (*column, *version))
             };
-            self.changes.push(RowChange {
+            changes.push(RowChange {
                 table,
                 key,
                 operation: operation(&shape, values),
@@ -317,21 +317,20 @@ impl<'de> Visitor<'de> for GroupSeed<'_> {
     }
 }
 
-/// Reads `count` columns of `rows` values each, and appends them to the rows.
+/// Reads `count` columns of `rows` values each: the values by row.
 fn read_columns<'de, A: SeqAccess<'de>>(
     seq: &mut A,
-    lists: &mut Vec<Vec<Value>>,
     rows: usize,
     count: usize,
-) -> Result<(), A::Error> {
-    lists.resize_with(rows, || Vec::with_capacity(count));
+) -> Result<Vec<Vec<Value>>, A::Error> {
+    let mut lists: Vec<_> = (0..rows).map(|_| Vec::with_capacity(count)).collect();
     for _ in 0..count {
         let mut reader = Reader::default();
-        for list in lists.iter_mut() {
+        for list in &mut lists {
             list.push(next(seq, &mut reader)?);
         }
     }
-    Ok(())
+    Ok(lists)
 }
 
 fn operation(shape: &Shape, values: Vec<Value>) -> Operation {

@@ -1,8 +1,9 @@
 //! The body of a batch as bytes: columnar MessagePack. `WIRE.md`, "Body", draws it.
 //!
 //! ```text
-//! body  = [schema, dependencies, cleared, sites, group, group, …]
-//! group = [table, kind, identity width, columns, rows, extras, value, value, …]
+//! body  = [head, group, group, …]
+//! head  = sequence of the schema | [schema, dependencies, cleared, sites]
+//! group = form, table, columns, rows, [extras,] value, value, …
 //! ```
 //!
 //! A group holds the rows of one [`Shape`](group::Shape), their values column by column, so that
@@ -11,9 +12,9 @@
 //! takes exactly what the encoder writes. Compression is [`packing`]'s; what the numbers of
 //! tables and columns mean is the schema's, and not checked here.
 
-pub(crate) mod column;
+pub mod column;
 pub(crate) mod extras;
-pub(crate) mod group;
+pub mod group;
 pub mod packing;
 pub(crate) mod read;
 
@@ -26,7 +27,7 @@ use crate::schema::{Schema, TableIndex};
 use crate::{BranchId, Sequence};
 use conflict::SiteId;
 use extras::Sites;
-use group::{Group, GroupSeed};
+use group::Group;
 use read::{Budget, List, next};
 use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
@@ -185,16 +186,7 @@ pub fn encode(body: &Body) -> Result<Vec<u8>, EncodeError> {
 /// The bytes are not a body, or are beyond the limits.
 pub fn decode(raw: &[u8], limits: &Limits) -> Result<Body, DecodeError> {
     check("bytes of a batch's body", raw.len(), limits.raw_body)?;
-    read_seed(
-        "body",
-        raw,
-        BodySeed {
-            limits,
-            head: Budget::new(raw.len()),
-            budget: Budget::new(limits.values.min(raw.len())),
-            copies: Budget::new(limits.values),
-        },
-    )
+    read_seed("body", raw, BodySeed { limits, bytes: raw.len() })
 }
 
 /// Writes a schema: what a body or a manifest carries as bytes.
@@ -257,15 +249,19 @@ struct WireBody<'a> {
 
 impl Serialize for WireBody<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut seq = serializer.serialize_seq(Some(4 + self.groups.len()))?;
-        seq.serialize_element(&self.schema)?;
-        let dependencies: Vec<Dependency> =
-            self.body.dependencies.iter().map(|(branch, at)| Dependency(*branch, *at)).collect();
-        seq.serialize_element(&some(&dependencies))?;
-        seq.serialize_element(&some(&self.body.cleared))?;
-        seq.serialize_element(&some(self.sites))?;
+        let elements = 1 + self.groups.iter().map(Group::elements).sum::<usize>();
+        let mut seq = serializer.serialize_seq(Some(elements))?;
+        let lists = (&self.body.dependencies[..], &self.body.cleared[..], self.sites);
+        match (&self.schema, lists) {
+            (WireSchema::At(sequence), ([], [], [])) => seq.serialize_element(sequence)?,
+            (schema, (dependencies, cleared, sites)) => {
+                let wire = |(branch, at): &(_, _)| Dependency(*branch, *at);
+                let dependencies: Vec<_> = dependencies.iter().map(wire).collect();
+                seq.serialize_element(&(schema, some(&dependencies), some(cleared), some(sites)))?;
+            }
+        }
         for group in &self.groups {
-            seq.serialize_element(group)?;
+            group.write(&mut seq)?;
         }
         seq.end()
     }
@@ -279,11 +275,56 @@ pub(crate) fn some<T>(list: &[T]) -> Option<&[T]> {
 #[derive(Serialize, Deserialize)]
 struct Dependency(BranchId, Sequence);
 
+/// What stands before the groups of a body.
+#[derive(Default)]
+struct Head {
+    schema: SchemaReference,
+    dependencies: Vec<(BranchId, Sequence)>,
+    cleared: Vec<TableIndex>,
+    sites: Vec<SiteId>,
+}
+
+/// Reads a head; the budget is of bytes.
+struct HeadSeed(Budget);
+
+impl<'de> DeserializeSeed<'de> for HeadSeed {
+    type Value = Head;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Head, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for HeadSeed {
+    type Value = Head;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a body's head")
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Head, E> {
+        let schema = SchemaSeed.visit_u64(number)?;
+        Ok(Head { schema, ..Head::default() })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Head, A::Error> {
+        let schema = next(&mut seq, SchemaSeed)?;
+        let dependencies: Vec<Dependency> =
+            next(&mut seq, List::new(&self.0, limits::DEPENDENCIES))?;
+        let dependencies: Vec<_> =
+            dependencies.into_iter().map(|Dependency(branch, at)| (branch, at)).collect();
+        let cleared: Vec<TableIndex> = next(&mut seq, List::new(&self.0, limits::TABLES))?;
+        if !distinct(&dependencies, |(branch, _)| *branch) || !distinct(&cleared, |t| *t) {
+            return Err(A::Error::custom("a branch or a table is named twice"));
+        }
+        let sites = next(&mut seq, List::new(&self.0, limits::SITES))?;
+        Ok(Head { schema, dependencies, cleared, sites })
+    }
+}
+
 struct BodySeed<'a> {
     limits: &'a Limits,
-    head: Budget,
-    budget: Budget,
-    copies: Budget,
+    bytes: usize,
 }
 
 impl<'de> DeserializeSeed<'de> for BodySeed<'_> {
@@ -302,27 +343,18 @@ impl<'de> Visitor<'de> for BodySeed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Body, A::Error> {
-        let schema = next(&mut seq, SchemaSeed)?;
-        let dependencies: Vec<Dependency> =
-            next(&mut seq, List::new(&self.head, limits::DEPENDENCIES))?;
-        let dependencies: Vec<_> =
-            dependencies.into_iter().map(|Dependency(branch, at)| (branch, at)).collect();
-        let cleared: Vec<TableIndex> = next(&mut seq, List::new(&self.head, limits::TABLES))?;
-        if !distinct(&dependencies, |(branch, _)| *branch) || !distinct(&cleared, |t| *t) {
-            return Err(A::Error::custom("a branch or a table is named twice"));
+        let head = next(&mut seq, HeadSeed(Budget::new(self.bytes)))?;
+        let Head { schema, dependencies, cleared, sites } = head;
+        let context = group::Context {
+            sites: &Sites::read(sites),
+            limits: self.limits,
+            budget: &Budget::new(self.limits.values.min(self.bytes)),
+            copies: &Budget::new(self.limits.values),
+        };
+        let mut changes = Vec::new();
+        while seq.size_hint() != Some(0) {
+            context.read(&mut seq, &mut changes)?;
         }
-        let sites = Sites::read(next(&mut seq, List::new(&self.head, limits::SITES))?);
-        let mut changes: Vec<RowChange> = Vec::new();
-        while seq
-            .next_element_seed(GroupSeed {
-                changes: &mut changes,
-                sites: &sites,
-                limits: self.limits,
-                budget: &self.budget,
-                copies: &self.copies,
-            })?
-            .is_some()
-        {}
         Ok(Body { dependencies, schema, cleared, changes })
     }
 }
