@@ -1,0 +1,350 @@
+//! The few writes that capture makes to an application's database: log, marker and triggers in
+//! and out, and trimming the log. Each is one short transaction at a moment without readers, since
+//! a reader that writes next would get an error from its own SQLite (CAPTURE.md, trap 0).
+
+use super::application::{Application, Marker, holds, last_note, read_marker};
+use super::error::CaptureError;
+use super::images::{Captured, Fence, Images, Position};
+use super::inspect::{Inspection, inspect, pragma};
+use super::triggers::{self, LOG, MARKER, TRIGGER_PREFIX};
+use super::value::quoted;
+use crate::environment::Readers;
+use protocol::schema::TableIndex;
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What became of a write that gives way to the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Polite<T> {
+    /// It is committed.
+    Done(T),
+    /// Somebody reads or writes: nothing was changed, try again in a moment.
+    Busy,
+}
+
+/// What of ours is in the file.
+#[derive(Debug, Default)]
+pub(super) struct Present {
+    pub(super) marker: Option<Marker>,
+    pub(super) triggers: BTreeMap<String, String>,
+    /// Per key column of the log; None without a log.
+    pub(super) log_width: Option<usize>,
+    pub(super) has_marker_table: bool,
+    pub(super) last: Option<Fence>,
+    pub(super) holds_fence: bool,
+}
+
+/// What must be written to have everything in place.
+pub(super) struct Plan {
+    pub(super) statements: Vec<String>,
+    /// Tables whose triggers were not as they must be: changes may have gone unnoted.
+    pub(super) stale: BTreeSet<TableIndex>,
+}
+
+impl Present {
+    pub(super) fn read(connection: &Connection, fence: Option<&Fence>) -> rusqlite::Result<Self> {
+        let mut present = Self { marker: read_marker(connection)?, ..Self::default() };
+        let mut statement = connection.prepare_cached(
+            "SELECT type, name, sql FROM main.sqlite_schema
+             WHERE name IN (?1, ?2) OR substr(name, 1, length(?3)) = ?3",
+        )?;
+        let mut rows = statement.query([LOG, MARKER, TRIGGER_PREFIX])?;
+        while let Some(row) = rows.next()? {
+            let (kind, name): (String, String) = (row.get(0)?, row.get(1)?);
+            match (kind.as_str(), name.as_str()) {
+                ("trigger", _) => drop(present.triggers.insert(name, row.get(2)?)),
+                ("table", LOG) => {
+                    present.log_width = Some(connection.query_row(
+                        "SELECT count(*) FROM pragma_table_info(?1, 'main') WHERE name GLOB 'k[0-9]*'",
+                        [LOG],
+                        |row| row.get::<_, i64>(0).map(|width| width as usize),
+                    )?);
+                    present.last = last_note(connection)?;
+                    present.holds_fence =
+                        fence.map_or(Ok(false), |fence| holds(connection, fence))?;
+                }
+                ("table", MARKER) => present.has_marker_table = true,
+                _ => {}
+            }
+        }
+        Ok(present)
+    }
+
+    /// What to write so that `captured` is noted.
+    pub(super) fn plan(
+        mut self,
+        captured: &Captured,
+        inspection: &Inspection,
+        marker: &Marker,
+    ) -> Plan {
+        let mut statements = Vec::new();
+        let tables = &captured.schema.tables;
+        let width = tables.iter().map(|t| t.identity_width()).max().unwrap_or(0).max(1);
+        match self.log_width {
+            None => statements.push(triggers::create_log(width)),
+            Some(present) => statements
+                .extend((present..width).map(|at| format!("ALTER TABLE {LOG} ADD COLUMN k{at}"))),
+        }
+        if self.last.is_none() {
+            statements.push(triggers::APPEND_FENCE.to_owned());
+        }
+        if self.marker != Some(*marker) {
+            if !self.has_marker_table {
+                statements.push(triggers::CREATE_MARKER.to_owned());
+            }
+            let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+            statements.push(format!("DELETE FROM {MARKER}"));
+            statements.push(format!(
+                "INSERT INTO {MARKER} VALUES(x'{}', x'{}', {})",
+                hex(marker.database.0.as_bytes()),
+                hex(marker.site.as_bytes()),
+                triggers::FORMAT
+            ));
+        }
+        let mut stale = BTreeSet::new();
+        let mut create = Vec::new();
+        let each = tables.iter().zip(&inspection.tables).zip(&captured.numbers);
+        for (at, ((table, inspected), number)) in each.enumerate() {
+            for (name, sql) in triggers::triggers(*number, table, inspected) {
+                if self.triggers.get(&name) == Some(&sql) {
+                    self.triggers.remove(&name);
+                } else {
+                    stale.insert(TableIndex(at as u32));
+                    create.push(sql);
+                }
+            }
+        }
+        let others = self.triggers.keys().map(|name| format!("DROP TRIGGER {}", quoted(name)));
+        statements.extend(others);
+        statements.extend(create);
+        Plan { statements, stale }
+    }
+}
+
+impl Application {
+    /// Puts log, marker and triggers into the file, and numbers its tables in the node's own
+    /// database. Repeating it is harmless. `take_over` removes what another site or an earlier
+    /// attach left in it.
+    ///
+    /// The position says that a rescan is due: [`super::Rescan::fresh`] of all tables.
+    ///
+    /// # Errors
+    /// The database holds what can't be kept safe, is attached already, or can't be written.
+    pub fn install(
+        &mut self,
+        images: &Images<'_>,
+        take_over: bool,
+    ) -> Result<Polite<Position>, CaptureError> {
+        let (inspection, mut present) = self.reading(|connection| {
+            Ok((inspect(connection, None)?, Present::read(connection, None)?))
+        })?;
+        if let Some(refusal) = inspection.refusal() {
+            let (what, remedy) = (refusal.what.clone(), refusal.remedy.clone());
+            return Err(CaptureError::Refused { what, remedy });
+        }
+        let mut version = inspection.schema_version;
+        if let Some(marker) = present.marker.filter(|marker| *marker != self.marker) {
+            if !take_over {
+                return Err(CaptureError::AttachedElsewhere(self.path.clone(), marker.site));
+            }
+            if self.uninstall()? == Polite::Busy {
+                return Ok(Polite::Busy);
+            }
+            let path = self.path.clone();
+            present = Present::default();
+            version = pragma(&self.open()?.connection, "schema_version")
+                .map_err(|error| CaptureError::application(&path, error))?;
+        }
+        let captured = images.number_tables(&inspection.schema)?;
+        let plan = present.plan(&captured, &inspection, &self.marker);
+        let Polite::Done((version, last)) = self.put(&plan.statements, version)? else {
+            return Ok(Polite::Busy);
+        };
+        let fence = last.ok_or_else(|| CaptureError::NotAttached(self.path.clone()))?;
+        let file = self.open()?.file;
+        self.captured = captured;
+        self.known = Some((version, file));
+        self.prepare(&inspection);
+        Ok(Polite::Done(Position { fence, schema_version: None, file }))
+    }
+
+    /// Runs statements, provided that the schema is still the one they were made for. The
+    /// `schema_version` and newest note afterwards.
+    pub(super) fn put(
+        &mut self,
+        statements: &[String],
+        expected: i64,
+    ) -> Result<Polite<(i64, Option<Fence>)>, CaptureError> {
+        let put = self.polite("FULL", |connection| {
+            if pragma::<i64>(connection, "schema_version")? != expected {
+                return Ok(None);
+            }
+            for statement in statements {
+                connection.execute_batch(statement)?;
+            }
+            Ok(Some((pragma(connection, "schema_version")?, last_note(connection)?)))
+        })?;
+        Ok(match put {
+            Polite::Done(Some(done)) => Polite::Done(done),
+            Polite::Done(None) | Polite::Busy => Polite::Busy,
+        })
+    }
+
+    /// Removes everything that we put into the file, whatever of it is there.
+    ///
+    /// # Errors
+    /// The file can't be opened or written.
+    pub fn uninstall(&mut self) -> Result<Polite<()>, CaptureError> {
+        self.known = None;
+        self.tables.clear();
+        self.polite("FULL", |connection| {
+            // Triggers first: a table takes its own along.
+            let ours = connection
+                .prepare(
+                    "SELECT type, name FROM main.sqlite_schema
+                     WHERE name GLOB '_holdfast*' AND type IN ('trigger', 'view', 'table')
+                     ORDER BY type DESC",
+                )?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<rusqlite::Result<Vec<(String, String)>>>()?;
+            for (kind, name) in ours {
+                connection.execute_batch(&format!("DROP {kind} main.{}", quoted(&name)))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Removes up to `limit` harvested notes; the fence itself stays. Whether more could go.
+    ///
+    /// # Errors
+    /// The file can't be opened or written.
+    pub fn trim(&mut self, fence: &Fence, limit: usize) -> Result<Polite<bool>, CaptureError> {
+        let first = |connection: &Connection| {
+            connection
+                .prepare_cached("SELECT min(id) FROM main._holdfast_log")?
+                .query_row([], |row| row.get::<_, Option<i64>>(0))
+        };
+        let idle = self.reading(|connection| {
+            // Ids that came back with other notes are not ours to remove.
+            Ok(read_marker(connection)?.is_none()
+                || !holds(connection, fence)?
+                || first(connection)?.is_none_or(|first| first >= fence.id))
+        })?;
+        if idle {
+            return Ok(Polite::Done(false));
+        }
+        // Notes that a power cut brings back are behind the fence: nothing to wait for.
+        self.polite("NORMAL", |connection| {
+            let Some(first) = first(connection)? else { return Ok(false) };
+            if !holds(connection, fence)? {
+                return Ok(false);
+            }
+            let end = fence.id.min(first.saturating_add(limit as i64));
+            connection
+                .prepare_cached("DELETE FROM main._holdfast_log WHERE id < ?1")?
+                .execute([end])?;
+            Ok(end < fence.id)
+        })
+    }
+
+    /// How many notes wait behind the last harvest. Costs two look-ups.
+    ///
+    /// # Errors
+    /// The file can't be read, or is not attached.
+    pub fn pending(&mut self, fence: &Fence) -> Result<u64, CaptureError> {
+        let last = self.reading(|connection| match read_marker(connection)? {
+            Some(_) => last_note(connection),
+            None => Ok(None),
+        })?;
+        let last = last.ok_or_else(|| CaptureError::NotAttached(self.path.clone()))?;
+        Ok(u64::try_from(last.id.saturating_sub(fence.id)).unwrap_or(0))
+    }
+
+    /// Moves the `-wal`'s content into the file as far as nobody is in the way, so that somebody's
+    /// copy of the bare file holds the newest data (trap 7). For idle moments.
+    ///
+    /// # Errors
+    /// The file can't be opened or written.
+    pub fn checkpoint(&mut self) -> Result<(), CaptureError> {
+        let path = self.path.clone();
+        let open = self.open()?;
+        let checkpoint =
+            open.connection.query_row("PRAGMA main.wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        match checkpoint {
+            Err(error) if is_busy(&error) => Ok(()), // somebody else checkpoints
+            other => other.map_err(|error| CaptureError::application(&path, error)),
+        }
+    }
+
+    /// Switches the database to a write-ahead log.
+    ///
+    /// # Errors
+    /// Other programs have it open, or it can't be written.
+    pub fn switch_to_wal(&mut self) -> Result<(), CaptureError> {
+        let path = self.path.clone();
+        let open = self.open()?;
+        let switch = || {
+            // EXTRA: where the old journal's removal is lost in a power cut, so would be commits.
+            open.connection.execute_batch("PRAGMA main.synchronous = EXTRA")?;
+            let mode: String =
+                open.connection
+                    .query_row("PRAGMA main.journal_mode = WAL", [], |row| row.get(0))?;
+            open.connection.execute_batch("PRAGMA main.synchronous = FULL")?;
+            Ok(mode == "wal")
+        };
+        match switch().map_err(|error| CaptureError::application(&path, error))? {
+            true => Ok(()),
+            false => Err(CaptureError::Locked(path)),
+        }
+    }
+
+    /// One write transaction, begun and committed at moments without readers.
+    fn polite<T>(
+        &mut self,
+        synchronous: &str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<Polite<T>, CaptureError> {
+        let (path, environment) = (self.path.clone(), std::sync::Arc::clone(&self.environment));
+        let connection = &self.open()?.connection;
+        let sql = |error| CaptureError::application(&path, error);
+        let mode: String =
+            connection.query_row("PRAGMA main.journal_mode", [], |row| row.get(0)).map_err(sql)?;
+        let wal = mode == "wal";
+        let read_now = || match wal {
+            true => environment
+                .readers(&path)
+                .map(|readers| readers == Readers::Some)
+                .map_err(|error| CaptureError::File(path.clone(), error)),
+            false => Ok(false),
+        };
+        if read_now()? {
+            return Ok(Polite::Busy);
+        }
+        let synchronous = if wal { synchronous } else { "FULL" };
+        connection
+            .execute_batch(&format!("PRAGMA main.synchronous = {synchronous}"))
+            .map_err(sql)?;
+        let begin = Transaction::new_unchecked(connection, TransactionBehavior::Immediate);
+        let transaction = match begin {
+            Err(error) if is_busy(&error) => return Ok(Polite::Busy),
+            begin => begin.map_err(sql)?,
+        };
+        // Dropped on any way out but the commit, it rolls back.
+        let result = match work(&transaction) {
+            Err(error) if is_busy(&error) => return Ok(Polite::Busy),
+            result => result.map_err(sql)?,
+        };
+        if read_now()? {
+            return Ok(Polite::Busy);
+        }
+        match transaction.execute_batch("COMMIT") {
+            Err(error) if is_busy(&error) => Ok(Polite::Busy),
+            committed => committed.map_err(sql).map(|()| Polite::Done(result)),
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(code, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}

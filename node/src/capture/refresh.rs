@@ -1,0 +1,225 @@
+//! What to do when the schema or the file moved: triggers put back, images brought into the new
+//! tables' form, and the list of tables to compare as a whole.
+//!
+//! | what happened to a table | images | what follows |
+//! |---|---|---|
+//! | nothing; columns added at the end, defaults constant | stay (short rows) | nothing |
+//! | it is carried by rowid, and the schema moved: a VACUUM may have renumbered | stay | compared |
+//! | its triggers were gone or not as they must be | columns matched by name | compared |
+//! | columns dropped | matched by name | nothing |
+//! | columns renamed, or added elsewhere | matched by name | compared |
+//! | another identity; a new column whose old values can't be known | removed | `cleared`, all rows |
+//! | new | – | all rows |
+//! | gone | removed | nothing: the schema says so |
+
+use super::application::Application;
+use super::defaults::defaults;
+use super::error::CaptureError;
+use super::images::{Captured, Images, Position};
+use super::inspect::{Finding, inspect};
+use super::install::{Polite, Present};
+use super::rescan::Rescan;
+use conflict::Value;
+use protocol::schema::{RowIdentity, Schema, Table, TableIndex};
+use std::collections::BTreeSet;
+
+/// What a refresh came to.
+#[derive(Debug)]
+pub struct Refreshed {
+    /// From where to read on. It says that a rescan is due, unless there is none.
+    pub position: Position,
+    /// The schema that holds from now on, if it is another than before: the next batch brings
+    /// it, also if it has no changes. See [`Images::store_schema`].
+    pub schema: Option<Schema>,
+    /// Tables (of the new schema) that the same batch empties.
+    pub cleared: Vec<TableIndex>,
+    /// What must be compared.
+    pub rescan: Rescan,
+    /// Whether the file lacked what the last harvest had seen: all tables are compared, and what
+    /// differs is older than the images that it replaces.
+    pub went_back: bool,
+    /// What a person should know about the database as it is now.
+    pub findings: Vec<Finding>,
+}
+
+/// What becomes of a table's images.
+#[derive(Debug, PartialEq)]
+enum Fate {
+    Stays { compare: bool },
+    Rewritten { compare: bool },
+    Cleared,
+    New,
+}
+
+impl Application {
+    /// Puts the triggers back where they are not as they must be, inspects the schema anew and
+    /// brings the images into its form. To be committed with the batch that brings the schema.
+    ///
+    /// # Errors
+    /// The file is missing, locked, not attached any more, no database, or damaged; or the node's
+    /// own database fails.
+    pub fn refresh(
+        &mut self,
+        images: &Images<'_>,
+        position: &Position,
+    ) -> Result<Polite<Refreshed>, CaptureError> {
+        let previous = self.captured.schema.clone();
+        let (inspection, present) = self.reading(|connection| {
+            let present = Present::read(connection, Some(&position.fence))?;
+            Ok((inspect(connection, Some(&previous))?, present))
+        })?;
+        match present.marker {
+            None => return Err(CaptureError::NotAttached(self.path.clone())),
+            Some(other) if other != self.marker => {
+                return Err(CaptureError::AttachedElsewhere(self.path.clone(), other.site));
+            }
+            Some(_) => {}
+        }
+        let file = self.open()?.file;
+        let went_back = !present.holds_fence;
+        let last = present.last;
+        let captured = images.number_tables(&inspection.schema)?;
+        let plan = present.plan(&captured, &inspection, &self.marker);
+        let (version, last) = if plan.statements.is_empty() {
+            (inspection.schema_version, last)
+        } else {
+            match self.put(&plan.statements, inspection.schema_version)? {
+                Polite::Done((version, after)) => (version, last.or(after)),
+                Polite::Busy => return Ok(Polite::Busy),
+            }
+        };
+        let fence = match last.filter(|_| went_back) {
+            Some(last) => last,
+            None if went_back => return Err(CaptureError::NotAttached(self.path.clone())),
+            None => position.fence,
+        };
+
+        let moved = Moved {
+            everything: went_back || position.schema_version.is_none() || position.file != file,
+            schema: position.schema_version != Some(inspection.schema_version),
+            stale: plan.stale,
+        };
+        let old = std::mem::replace(&mut self.captured, captured);
+        let (cleared, rescan) = moved.images(&old, &self.captured, images)?;
+        self.known = Some((version, file));
+        self.prepare(&inspection);
+        let schema_version = rescan.is_done().then_some(version);
+        let schema = (old.schema != inspection.schema).then_some(inspection.schema);
+        Ok(Polite::Done(Refreshed {
+            position: Position { fence, schema_version, file },
+            schema,
+            cleared,
+            rescan,
+            went_back,
+            findings: inspection.findings,
+        }))
+    }
+}
+
+/// What moved.
+struct Moved {
+    everything: bool,
+    schema: bool,
+    stale: BTreeSet<TableIndex>,
+}
+
+impl Moved {
+    /// Brings the images into the new form; which tables to empty, and what to compare.
+    fn images(
+        &self,
+        old: &Captured,
+        new: &Captured,
+        images: &Images<'_>,
+    ) -> Result<(Vec<TableIndex>, Rescan), CaptureError> {
+        for (table, number) in old.schema.tables.iter().zip(&old.numbers) {
+            if new.schema.find(&table.name).is_none() {
+                images.clear(*number)?;
+            }
+        }
+        let (mut cleared, mut fresh, mut compared) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, (table, number)) in new.schema.tables.iter().zip(&new.numbers).enumerate() {
+            let index = TableIndex(at as u32);
+            let before = old.schema.find(&table.name).and_then(|old_at| old.schema.table(old_at));
+            let fate = match before {
+                None => Fate::New,
+                Some(before) => self.fate(index, before, table, &new.schema),
+            };
+            match (&fate, before) {
+                (Fate::Stays { .. }, _) | (_, None) => {}
+                (Fate::Rewritten { .. }, Some(before)) => {
+                    let (had, has) = (defaults(&old.schema, before), defaults(&new.schema, table));
+                    images.rewrite(*number, |row| matched(row, before, &had, table, &has))?;
+                }
+                (Fate::Cleared | Fate::New, _) => images.clear(*number)?,
+            }
+            match fate {
+                Fate::Stays { compare: true } | Fate::Rewritten { compare: true } => {
+                    compared.push(index);
+                }
+                Fate::Stays { .. } | Fate::Rewritten { .. } => {}
+                Fate::Cleared => {
+                    cleared.push(index);
+                    fresh.push(index);
+                }
+                Fate::New => fresh.push(index),
+            }
+        }
+        let mut rescan = Rescan::fresh(fresh);
+        rescan.extend(Rescan::of(compared));
+        Ok((cleared, rescan))
+    }
+
+    fn fate(&self, index: TableIndex, before: &Table, after: &Table, schema: &Schema) -> Fate {
+        if !same_identity(before, after) {
+            return Fate::Cleared;
+        }
+        let has = defaults(schema, after);
+        let added: Vec<usize> = (0..after.columns.len())
+            .filter(|at| after.columns.get(*at).is_some_and(|c| !before.columns.contains(c)))
+            .collect();
+        if added.iter().any(|at| has.get(*at).is_none_or(Option::is_none)) {
+            return Fate::Cleared;
+        }
+        let stale = self.stale.contains(&index) || self.everything;
+        if after.columns.starts_with(&before.columns) && !stale {
+            let by_rowid = matches!(after.identity, RowIdentity::Rowid(_));
+            return Fate::Stays { compare: by_rowid && self.schema };
+        }
+        Fate::Rewritten { compare: stale || !added.is_empty() }
+    }
+}
+
+/// Whether rows are told apart by the same columns.
+fn same_identity(a: &Table, b: &Table) -> bool {
+    let names = |table: &Table| match &table.identity {
+        RowIdentity::Key(key) => {
+            Some(key.iter().map(|at| table.columns.get(at.0 as usize).cloned()).collect::<Vec<_>>())
+        }
+        RowIdentity::Rowid(_) => None,
+    };
+    names(a) == names(b)
+}
+
+/// A row in the form of `after`: columns matched by name, defaults where there was none.
+fn matched(
+    row: &[Value],
+    before: &Table,
+    had: &[Option<Value>],
+    after: &Table,
+    has: &[Option<Value>],
+) -> Vec<Value> {
+    let value = |at: usize, column: &String| {
+        let old = before.columns.iter().position(|name| name == column);
+        let found = match old {
+            Some(old) => row.get(old).or_else(|| had.get(old)?.as_ref()),
+            None => has.get(at)?.as_ref(),
+        };
+        found.cloned()
+    };
+    after
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(at, column)| value(at, column).unwrap_or(Value::Null))
+        .collect()
+}
