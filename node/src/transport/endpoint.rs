@@ -259,6 +259,7 @@ fn lean_transport(idle: IdleTimeout) -> TransportConfig {
     let mut transport = TransportConfig::default();
     // Each window serves all channels full at once, so that no channel waits for another's.
     let all_windows = STREAM_WINDOW.saturating_mul(CHANNELS);
+    // `send_fairness` stays on: without it a stream once begun is not overtaken by any priority.
     transport
         .max_idle_timeout(Some(idle))
         .mtu_discovery_config(None)
@@ -267,7 +268,6 @@ fn lean_transport(idle: IdleTimeout) -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(all_windows))
         .send_window(u64::from(all_windows))
-        .send_fairness(false)
         .allow_spin(false)
         .datagram_receive_buffer_size(None)
         .datagram_send_buffer_size(0);

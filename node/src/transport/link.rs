@@ -167,6 +167,12 @@ impl Link {
         }
     }
 
+    /// How many frames of a channel have arrived and wait to be fetched.
+    #[cfg(test)]
+    pub(super) async fn waiting(&self, channel: Channel) -> usize {
+        self.0.inbox.lock().await.get(channel).len()
+    }
+
     /// How the link fares.
     pub fn stats(&self) -> LinkStats {
         let connection = &self.0.line.connection;
