@@ -23,7 +23,7 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// How long a handshake may take, on the worst of lines.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long to wait at the end until the others have heard of it.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// Connections of which nobody has decided yet whether they are welcome.
@@ -44,11 +44,17 @@ pub struct Settings {
     pub keep_alive: Duration,
     /// After how much silence a link counts as dead; the lesser of both sides' holds.
     pub idle_timeout: Duration,
+    /// How long a handshake may take.
+    pub handshake_timeout: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { keep_alive: KEEP_ALIVE, idle_timeout: IDLE_TIMEOUT }
+        Self {
+            keep_alive: KEEP_ALIVE,
+            idle_timeout: IDLE_TIMEOUT,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+        }
     }
 }
 
@@ -59,6 +65,7 @@ pub struct Endpoint {
     environment: Arc<dyn Environment>,
     identity: Identity,
     dialling: Arc<TransportConfig>,
+    handshake_timeout: Duration,
     strangers: Arc<Semaphore>,
 }
 
@@ -112,6 +119,7 @@ impl Endpoint {
             environment,
             identity,
             dialling: Arc::new(dialling),
+            handshake_timeout: settings.handshake_timeout,
             strangers: Arc::new(Semaphore::new(STRANGERS)),
         })
     }
@@ -139,7 +147,8 @@ impl Endpoint {
                 continue;
             }
             let environment = Arc::clone(&self.environment);
-            return Some(Arriving { incoming, environment, place });
+            let waits = self.handshake_timeout;
+            return Some(Arriving { incoming, environment, waits, place });
         }
     }
 
@@ -158,8 +167,18 @@ impl Endpoint {
         expected: &[u8; 32],
         purpose: Purpose,
     ) -> Result<quinn::Connection, LinkError> {
+        self.connect_as(address, expected, purpose.protocol()).await
+    }
+
+    pub(super) async fn connect_as(
+        &self,
+        address: SocketAddr,
+        expected: &[u8; 32],
+        protocol: &[u8],
+    ) -> Result<quinn::Connection, LinkError> {
         let pin = Arc::new(Pin::new(*expected));
-        let tls = self.identity.client(Arc::clone(&self.environment), Arc::clone(&pin), purpose)?;
+        let tls =
+            self.identity.client(Arc::clone(&self.environment), Arc::clone(&pin), protocol)?;
         let mut config = ClientConfig::new(Arc::new(tls));
         let ids = Ids { environment: Arc::clone(&self.environment), length: FIRST_CONNECTION_ID };
         config
@@ -171,9 +190,9 @@ impl Endpoint {
             .quic
             .connect_with(config, address, "holdfast")
             .map_err(|error| LinkError::Unreachable { address, reason: error.to_string() })?;
-        match timeout(HANDSHAKE_TIMEOUT, connecting).await {
+        match timeout(self.handshake_timeout, connecting).await {
             Err(_) | Ok(Err(quinn::ConnectionError::TimedOut)) => {
-                Err(LinkError::NoAnswer { address, waited: HANDSHAKE_TIMEOUT })
+                Err(LinkError::NoAnswer { address, waited: self.handshake_timeout })
             }
             Ok(result) => result.map_err(|error| match pin.wrong_key() {
                 Some(found) => LinkError::WrongKey { address, expected: *expected, found },
@@ -192,6 +211,7 @@ impl Endpoint {
 pub struct Arriving {
     incoming: quinn::Incoming,
     environment: Arc<dyn Environment>,
+    waits: Duration,
     place: OwnedSemaphorePermit,
 }
 
@@ -203,9 +223,9 @@ impl Arriving {
     pub async fn handshake(self) -> Result<Guest, LinkError> {
         let address = self.incoming.remote_address();
         let connecting = self.incoming.accept().map_err(LinkError::in_handshake)?;
-        let connection = timeout(HANDSHAKE_TIMEOUT, connecting)
+        let connection = timeout(self.waits, connecting)
             .await
-            .map_err(|_| LinkError::NoAnswer { address, waited: HANDSHAKE_TIMEOUT })?
+            .map_err(|_| LinkError::NoAnswer { address, waited: self.waits })?
             .map_err(LinkError::in_handshake)?;
         Ok(Guest {
             peer_key: peer_key(&connection)?,
@@ -259,6 +279,7 @@ fn lean_transport(idle: IdleTimeout) -> TransportConfig {
     let mut transport = TransportConfig::default();
     // Each window serves all channels full at once, so that no channel waits for another's.
     let all_windows = STREAM_WINDOW.saturating_mul(CHANNELS);
+    // `send_fairness` stays on: without it a stream once begun is not overtaken by any priority.
     transport
         .max_idle_timeout(Some(idle))
         .mtu_discovery_config(None)
@@ -267,7 +288,6 @@ fn lean_transport(idle: IdleTimeout) -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(all_windows))
         .send_window(u64::from(all_windows))
-        .send_fairness(false)
         .allow_spin(false)
         .datagram_receive_buffer_size(None)
         .datagram_send_buffer_size(0);

@@ -131,7 +131,8 @@ impl Link {
     }
 
     /// Hands a frame to a channel; waits while the channel is behind. `Ok` says that it is on its
-    /// way, not that it arrived.
+    /// way, not that it arrived. On the control channel the side that dialled speaks first: what
+    /// the other hands over before waits for that.
     ///
     /// # Errors
     /// [`LinkError::TooLarge`], after which the link goes on; else why the link ended.
@@ -165,6 +166,12 @@ impl Link {
             Some(frame) = snapshot.recv() => Some((Channel::Snapshot, frame)),
             else => None,
         }
+    }
+
+    /// How many frames of a channel have arrived and wait to be fetched.
+    #[cfg(test)]
+    pub(super) async fn waiting(&self, channel: Channel) -> usize {
+        self.0.inbox.lock().await.get(channel).len()
     }
 
     /// How the link fares.

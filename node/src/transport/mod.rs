@@ -14,7 +14,9 @@ mod streams;
 mod tests;
 mod tls;
 
-pub use endpoint::{Arriving, Endpoint, Guest, IDLE_TIMEOUT, KEEP_ALIVE, Settings};
+pub use endpoint::{
+    Arriving, Endpoint, Guest, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE, Settings,
+};
 pub use error::{CloseCode, LinkError};
 pub use link::{Link, LinkStats};
 pub use streams::Channel;

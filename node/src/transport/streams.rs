@@ -271,17 +271,21 @@ async fn read_frame(stream: &mut RecvStream, limit: usize) -> Result<Vec<u8>, En
         return Err(Ended::Malformed(reason));
     }
     let mut frame = Vec::new();
-    while frame.len() < length {
-        let missing = length - frame.len();
+    while let missing @ 1.. = length.saturating_sub(frame.len()) {
         let Some(chunk) = stream.read_chunk(missing, true).await? else {
             return Err(Ended::Malformed("a frame shorter than its length".to_owned()));
         };
-        // The length is only a claim: room grows with what has arrived.
-        if frame.capacity() - frame.len() < chunk.bytes.len() {
-            let room = frame.len().max(FIRST_ALLOCATION).max(chunk.bytes.len());
-            frame.reserve_exact(room.min(missing));
-        }
-        frame.extend_from_slice(&chunk.bytes);
+        append(&mut frame, &chunk.bytes, missing);
     }
     Ok(frame)
+}
+
+/// Adds what arrived to a frame that misses so many bytes. The length is only a claim, so room
+/// grows with what has arrived: twice that and 64 KiB at most, and never beyond the frame's end.
+pub(super) fn append(frame: &mut Vec<u8>, arrived: &[u8], missing: usize) {
+    if frame.capacity() - frame.len() < arrived.len() {
+        let room = frame.len().max(FIRST_ALLOCATION).max(arrived.len());
+        frame.reserve_exact(room.min(missing));
+    }
+    frame.extend_from_slice(arrived);
 }

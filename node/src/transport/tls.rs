@@ -66,6 +66,10 @@ impl Identity {
         &self,
         environment: Arc<dyn Environment>,
     ) -> Result<QuicServerConfig, LinkError> {
+        QuicServerConfig::try_from(self.server_tls(environment)?).map_err(listen)
+    }
+
+    fn server_tls(&self, environment: Arc<dyn Environment>) -> Result<ServerConfig, LinkError> {
         let provider = Arc::new(lean_provider());
         let mut config = ServerConfig::builder_with_details(provider, Arc::new(Clock(environment)))
             .with_protocol_versions(&[&TLS13])
@@ -77,7 +81,7 @@ impl Identity {
             [Purpose::Member, Purpose::Join].map(|it| it.protocol().to_vec()).to_vec();
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        QuicServerConfig::try_from(config).map_err(listen)
+        Ok(config)
     }
 
     /// TLS for reaching the site that holds the pinned key.
@@ -85,8 +89,17 @@ impl Identity {
         &self,
         environment: Arc<dyn Environment>,
         pin: Arc<Pin>,
-        purpose: Purpose,
+        protocol: &[u8],
     ) -> Result<QuicClientConfig, LinkError> {
+        QuicClientConfig::try_from(self.client_tls(environment, pin, protocol)?).map_err(listen)
+    }
+
+    fn client_tls(
+        &self,
+        environment: Arc<dyn Environment>,
+        pin: Arc<Pin>,
+        protocol: &[u8],
+    ) -> Result<ClientConfig, LinkError> {
         let provider = Arc::new(lean_provider());
         let mut config = ClientConfig::builder_with_details(provider, Arc::new(Clock(environment)))
             .with_protocol_versions(&[&TLS13])
@@ -95,10 +108,10 @@ impl Identity {
             .with_custom_certificate_verifier(pin)
             .with_client_auth_cert(vec![self.certificate.clone()], self.key.clone_key().into())
             .map_err(listen)?;
-        config.alpn_protocols = vec![purpose.protocol().to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         config.resumption = Resumption::disabled();
         config.enable_sni = false;
-        QuicClientConfig::try_from(config).map_err(listen)
+        Ok(config)
     }
 }
 
@@ -289,3 +302,7 @@ pub(super) fn purpose(connection: &quinn::Connection) -> Result<Purpose, LinkErr
         .find(|purpose| protocol.as_deref() == Some(purpose.protocol()))
         .ok_or(LinkError::WrongVersion)
 }
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tests;
