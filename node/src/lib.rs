@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod capture;
+pub mod demo;
 pub mod environment;
 pub mod failure;
 pub mod store;
