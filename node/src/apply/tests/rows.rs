@@ -1,6 +1,6 @@
 //! Rows: everything that stands in the way of writing final forms one by one.
 
-use super::world::{BRANCH, DATABASE, Files, Pair, cut, incoming};
+use super::world::{BRANCH, DATABASE, Files, Origin, Pair, cut, incoming};
 use crate::apply::{ApplyError, Mirror};
 use conflict::Value;
 use protocol::change::{Assignment, Body, Operation, RowChange, SchemaReference};
@@ -65,7 +65,7 @@ fn every_kind_of_table_is_written() {
         );
     }
     pair.step(
-        "UPDATE \"quo\"\"ted 'name'\" SET \"select\" = 2; UPDATE composite SET b = 'y', a = a + 1",
+        "UPDATE \"quo\"\"ted 'name'\" SET \"select\" = 2; UPDATE composite SET b = b || 'y', a = a + 1",
     );
     pair.step("PRAGMA ignore_check_constraints = ON; UPDATE checked SET v = -1;");
     pair.step("DELETE FROM parent WHERE id = 1; DELETE FROM bare; INSERT INTO bare VALUES ('new')");
@@ -288,11 +288,15 @@ fn the_marker_lives_in_the_file_and_follows_a_new_branch() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the very bytes of the file")]
 fn a_file_that_is_no_mirror_is_not_touched() {
     let pair = Pair::new();
-    let path = pair.origin.path.clone();
-    pair.origin.connection.execute_batch("CREATE TABLE theirs (x)").unwrap();
-    assert!(matches!(Mirror::open(&Files, &path), Err(ApplyError::NotAMirror)));
+    let theirs = pair.directory.path().join("theirs.db");
+    let plain = Origin::new(theirs.clone());
+    plain.connection.execute_batch("PRAGMA journal_mode = DELETE; CREATE TABLE t (x)").unwrap();
+    let before = std::fs::read(&theirs).unwrap();
+    assert!(matches!(Mirror::open(&Files, &theirs), Err(ApplyError::NotAMirror)));
+    assert_eq!(std::fs::read(&theirs).unwrap(), before);
     let new = pair.directory.path().join("new.db");
     let mut mirror = Mirror::open(&Files, &new).unwrap();
     assert!(matches!(mirror.apply([]), Err(ApplyError::NotStarted)));

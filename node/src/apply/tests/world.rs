@@ -3,6 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the tests' environment is made here")]
 
+use crate::apply::sql::{owned, quote};
 use crate::apply::{Applied, ApplyError, Incoming, Mirror};
 use crate::demo::compare::compare;
 use crate::environment::{
@@ -310,7 +311,7 @@ fn read_table(connection: &Connection, name: &str) -> Table {
     let key: Vec<ColumnIndex> = key.into_values().collect();
     let null = |column: &ColumnIndex| {
         let column = &columns[column.0 as usize];
-        let sql = format!("SELECT count(*) FROM \"{name}\" WHERE \"{column}\" IS NULL");
+        let sql = format!("SELECT count(*) FROM {} WHERE {} IS NULL", quote(name), quote(column));
         connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap() > 0
     };
     let identity = if key.is_empty() || key.iter().any(null) {
@@ -325,19 +326,17 @@ fn read_table(connection: &Connection, name: &str) -> Table {
 }
 
 fn read_rows(connection: &Connection, table: &Table) -> Rows {
-    let mut columns: Vec<String> =
-        table.columns.iter().map(|column| format!("\"{column}\"")).collect();
+    let mut columns: Vec<String> = table.columns.iter().map(|column| quote(column)).collect();
     if let RowIdentity::Rowid(name) = &table.identity {
         columns.push(name.clone());
     }
-    let sql = format!("SELECT {} FROM \"{}\"", columns.join(","), table.name);
+    let sql = format!("SELECT {} FROM {}", columns.join(","), quote(&table.name));
     let mut select = connection.prepare(&sql).unwrap();
     let mut rows = select.query([]).unwrap();
     let mut images = Rows::new();
     while let Some(row) = rows.next().unwrap() {
-        let values: Vec<Value> = (0..columns.len())
-            .map(|column| super::super::sql::owned(row.get_ref(column).unwrap()))
-            .collect();
+        let values: Vec<Value> =
+            (0..columns.len()).map(|column| owned(row.get_ref(column).unwrap())).collect();
         let key: Vec<Value> = match &table.identity {
             RowIdentity::Key(key) => key.iter().map(|i| values[i.0 as usize].clone()).collect(),
             RowIdentity::Rowid(_) => vec![values.last().unwrap().clone()],
@@ -349,27 +348,28 @@ fn read_rows(connection: &Connection, table: &Table) -> Rows {
 }
 
 /// The rows of a table's old form as its new form has them before anything was done to them;
-/// `None` where they can't be told apart in it.
+/// `None` where something else tells them apart in it.
 fn translate(connection: &Connection, old: &Table, new: &Table, rows: &Rows) -> Option<Rows> {
     if old == new {
         return Some(rows.clone());
     }
     let place = |name: &String| old.columns.iter().position(|column| column == name);
-    let by_rowid = match (&old.identity, &new.identity) {
-        (RowIdentity::Key(_), RowIdentity::Rowid(_)) => return None,
-        (_, RowIdentity::Rowid(_)) => true,
-        (_, RowIdentity::Key(key)) => {
-            key.iter().try_for_each(|i| place(&new.columns[i.0 as usize]).map(drop))?;
-            false
+    let key = |table: &Table| match &table.identity {
+        RowIdentity::Key(key) => {
+            Some(key.iter().map(|i| table.columns[i.0 as usize].clone()).collect::<Vec<_>>())
         }
+        RowIdentity::Rowid(_) => None,
     };
+    if key(old) != key(new) {
+        return None;
+    }
     let default = |name: &String| {
         let sql = "SELECT dflt_value FROM pragma_table_info(?1) WHERE name = ?2";
         let text: Option<String> =
             connection.query_row(sql, [&new.name, name], |row| row.get(0)).unwrap();
         text.map_or(Value::Null, |text| {
             let sql = format!("SELECT {text}");
-            let value = |row: &rusqlite::Row<'_>| row.get_ref(0).map(super::super::sql::owned);
+            let value = |row: &rusqlite::Row<'_>| row.get_ref(0).map(owned);
             connection.query_row(&sql, [], value).unwrap()
         })
     };
@@ -380,13 +380,7 @@ fn translate(connection: &Connection, old: &Table, new: &Table, rows: &Rows) -> 
             .iter()
             .map(|name| place(name).map_or_else(|| default(name), |i| values[i].clone()))
             .collect();
-        let key = match &new.identity {
-            RowIdentity::Key(columns) if !by_rowid => {
-                columns.iter().map(|i| values[i.0 as usize].clone()).collect()
-            }
-            _ => key.clone(),
-        };
-        images.insert(rmp_serde::to_vec(&key).unwrap(), (key, values));
+        images.insert(rmp_serde::to_vec(key).unwrap(), (key.clone(), values));
     }
     Some(images)
 }
