@@ -54,8 +54,8 @@ pub struct Applied {
     pub rows: u64,
     /// Row changes that stood in another's way and had to wait for the end of their run.
     pub waited: u64,
-    /// Whether the schema moved, and which of its objects could not be made here; none that was
-    /// left out before stays out unmentioned.
+    /// If the schema moved: which of its objects could not be made here, those that could not be
+    /// made before included.
     pub left_out: Option<Vec<LeftOut>>,
 }
 
@@ -171,6 +171,8 @@ impl Mirror {
         batches: impl IntoIterator<Item = Incoming>,
     ) -> Result<Applied, ApplyError> {
         let start = self.state.clone().ok_or(ApplyError::NotStarted)?;
+        // A step that panicked may have left its transaction open.
+        roll_back(&self.connection)?;
         self.connection.execute_batch("BEGIN IMMEDIATE").doing("opening a transaction")?;
         let mut work = Work::new(&self.connection, start);
         let outcome = work.take(batches).and_then(|()| {
@@ -368,7 +370,7 @@ fn commit(connection: &Connection, state: &State, moved: bool) -> Result<(), App
     connection.execute_batch("COMMIT").doing(COMMITTING)
 }
 
-fn roll_back(connection: &Connection) -> Result<(), ApplyError> {
+pub(super) fn roll_back(connection: &Connection) -> Result<(), ApplyError> {
     if connection.is_autocommit() {
         return Ok(());
     }

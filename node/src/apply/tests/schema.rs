@@ -2,8 +2,9 @@
 
 use super::world::{Pair, incoming, names};
 use crate::apply::ApplyError;
-use protocol::change::{Body, SchemaReference};
-use protocol::schema::{ObjectKind, Schema, SchemaObject};
+use conflict::Value;
+use protocol::change::{Body, Operation, RowChange, SchemaReference};
+use protocol::schema::{ObjectKind, Schema, SchemaObject, TableIndex};
 
 const START: &str = "CREATE TABLE p (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT);
     CREATE TABLE c (id INTEGER PRIMARY KEY, p INTEGER REFERENCES p (id), v);
@@ -83,6 +84,21 @@ fn keys_change_and_tables_gain_and_lose_them() {
     pair.step("INSERT INTO t VALUES (NULL, 2), (NULL, 3)");
     pair.step("DELETE FROM t WHERE k IS NULL");
     pair.step("ALTER TABLE t RENAME COLUMN k TO key; UPDATE t SET v = 5");
+}
+
+#[test]
+fn whole_rows_may_come_for_those_of_a_rebuilt_table() {
+    let mut pair = Pair::new();
+    pair.step(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, v); INSERT INTO t VALUES (1, 'x'), (2, 'y')",
+    );
+    let mut batch = pair
+        .origin
+        .batch("ALTER TABLE t ADD COLUMN w DEFAULT 5; UPDATE t SET v = 'z' WHERE id = 2");
+    let whole = Operation::Insert(vec![Value::text("z"), Value::Integer(5)]);
+    batch.body.changes = vec![RowChange::plain(TableIndex(0), vec![Value::Integer(2)], whole)];
+    pair.mirror.apply([batch]).unwrap();
+    pair.assert_identical("a whole row");
 }
 
 #[test]

@@ -51,55 +51,55 @@ impl Environment for Files {
     }
 
     fn wall_clock(&self) -> WallTime {
-        unimplemented!()
+        unreachable!("a mirror needs files alone")
     }
     fn fill_random(&self, _: &mut [u8]) {
-        unimplemented!()
+        unreachable!("a mirror needs files alone")
     }
     fn spawn(&self, _: BoxFuture<'static, ()>) -> Box<dyn TaskHandle> {
-        unimplemented!()
+        unreachable!("a mirror needs files alone")
     }
     fn executor(&self, _: &'static str) -> Arc<dyn Executor> {
-        unimplemented!()
+        unreachable!("a mirror needs files alone")
     }
     fn quic_runtime(&self) -> Arc<dyn quinn::Runtime> {
-        unimplemented!()
+        unreachable!("a mirror needs files alone")
     }
     fn bind(&self, _: SocketAddr) -> io::Result<Arc<dyn quinn::AsyncUdpSocket>> {
-        unimplemented!()
+        unreachable!("a mirror needs files alone")
     }
     fn resolve<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        unimplemented!()
+        unreachable!("a mirror needs files alone")
     }
     fn interfaces(&self) -> io::Result<Vec<IpAddr>> {
-        unimplemented!()
+        unreachable!("a mirror needs files alone")
     }
     fn watch(&self, _: &Path) -> io::Result<Box<dyn FileWatch>> {
-        unimplemented!()
+        unreachable!("a mirror needs files alone")
     }
     fn readers(&self, _: &Path) -> io::Result<Readers> {
-        unimplemented!()
+        unreachable!("a mirror needs files alone")
     }
     fn sync_wal(&self, _: &Path) -> io::Result<()> {
-        unimplemented!()
+        unreachable!("a mirror needs files alone")
     }
     fn file_identity(&self, _: &Path) -> io::Result<Option<FileIdentity>> {
-        unimplemented!()
+        unreachable!("a mirror needs files alone")
     }
     fn free_space(&self, _: &Path) -> io::Result<u64> {
-        unimplemented!()
+        unreachable!("a mirror needs files alone")
     }
     fn read_file(&self, _: &Path) -> io::Result<Option<Vec<u8>>> {
-        unimplemented!()
+        unreachable!("a mirror needs files alone")
     }
     fn write_file(&self, _: &Path, _: &[u8], _: bool) -> io::Result<()> {
-        unimplemented!()
+        unreachable!("a mirror needs files alone")
     }
     fn create_directory(&self, _: &Path) -> io::Result<()> {
-        unimplemented!()
+        unreachable!("a mirror needs files alone")
     }
     fn list_directory(&self, _: &Path) -> io::Result<Vec<PathBuf>> {
-        unimplemented!()
+        unreachable!("a mirror needs files alone")
     }
 }
 
