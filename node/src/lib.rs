@@ -5,6 +5,7 @@ pub mod apply;
 pub mod capture;
 pub mod config;
 pub mod control;
+pub mod demo;
 pub mod directory;
 pub mod engine;
 pub mod environment;

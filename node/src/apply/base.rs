@@ -4,7 +4,7 @@
 //! Chunks are fetched elsewhere. A loader that was interrupted goes on at the next chunk.
 
 use super::error::{ApplyError, Doing};
-use super::mirror::{Marker, close, has_table, make_marker_table, open, write_marker};
+use super::mirror::{Marker, close, has_table, make_marker_table, open, roll_back, write_marker};
 use super::rows::RowWriter;
 use super::schema::{LeftOut, Movement};
 use crate::environment::Environment;
@@ -61,7 +61,7 @@ impl BaseLoader {
             None => {
                 connection.execute_batch("BEGIN IMMEDIATE").doing(LOADING)?;
                 if let Err(error) = begin(&connection, manifest, &schema) {
-                    connection.execute_batch("ROLLBACK").doing(LOADING)?;
+                    roll_back(&connection)?;
                     return Err(error);
                 }
                 connection.execute_batch("COMMIT").doing(LOADING)?;
@@ -139,13 +139,14 @@ impl BaseLoader {
         &self,
         work: impl FnOnce(&Connection, &Schema) -> Result<T, ApplyError>,
     ) -> Result<T, ApplyError> {
+        roll_back(&self.connection)?;
         self.connection.execute_batch("BEGIN IMMEDIATE").doing(LOADING)?;
         let outcome = work(&self.connection, &self.schema).and_then(|outcome| {
             self.connection.execute_batch("COMMIT").doing(LOADING)?;
             Ok(outcome)
         });
-        if outcome.is_err() && !self.connection.is_autocommit() {
-            self.connection.execute_batch("ROLLBACK").doing(LOADING)?;
+        if outcome.is_err() {
+            roll_back(&self.connection)?;
         }
         outcome
     }

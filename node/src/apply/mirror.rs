@@ -54,8 +54,8 @@ pub struct Applied {
     pub rows: u64,
     /// Row changes that stood in another's way and had to wait for the end of their run.
     pub waited: u64,
-    /// Whether the schema moved, and which of its objects could not be made here; none that was
-    /// left out before stays out unmentioned.
+    /// If the schema moved: which of its objects could not be made here, those that could not be
+    /// made before included.
     pub left_out: Option<Vec<LeftOut>>,
 }
 
@@ -76,6 +76,7 @@ struct State {
 const MARKER_TABLE: &str = "CREATE TABLE _holdfast_marker (id INTEGER PRIMARY KEY CHECK (id = 1), \
      database_id BLOB NOT NULL, branch BLOB NOT NULL, sequence INTEGER NOT NULL, \
      timestamp INTEGER NOT NULL, schema BLOB NOT NULL, schema_at INTEGER NOT NULL)";
+const OPENING: &str = "opening the mirror";
 const COMMITTING: &str = "committing to the mirror";
 
 impl Mirror {
@@ -84,14 +85,24 @@ impl Mirror {
     /// # Errors
     /// SQLite's, and [`ApplyError::NotAMirror`] for a file that holds something else.
     pub fn open(environment: &dyn Environment, path: &Path) -> Result<Self, ApplyError> {
-        let connection = open(environment, path)?;
-        if !has_table(&connection, "_holdfast_marker")? {
+        Self::on(open_file(environment, path)?)
+    }
+
+    /// The same on a connection that is open for writing already.
+    ///
+    /// # Errors
+    /// As [`Mirror::open`].
+    pub fn on(connection: Connection) -> Result<Self, ApplyError> {
+        let known = has_table(&connection, "_holdfast_marker")?;
+        if !known {
             let sql = "SELECT count(*) FROM sqlite_schema";
-            let objects: i64 =
-                connection.query_row(sql, [], |row| row.get(0)).doing("opening the mirror")?;
+            let objects: i64 = connection.query_row(sql, [], |row| row.get(0)).doing(OPENING)?;
             if objects > 0 {
                 return Err(ApplyError::NotAMirror);
             }
+        }
+        let connection = configured(connection)?;
+        if !known {
             make_marker_table(&connection)?;
         }
         let state = read_state(&connection)?;
@@ -160,6 +171,8 @@ impl Mirror {
         batches: impl IntoIterator<Item = Incoming>,
     ) -> Result<Applied, ApplyError> {
         let start = self.state.clone().ok_or(ApplyError::NotStarted)?;
+        // A step that panicked may have left its transaction open.
+        roll_back(&self.connection)?;
         self.connection.execute_batch("BEGIN IMMEDIATE").doing("opening a transaction")?;
         let mut work = Work::new(&self.connection, start);
         let outcome = work.take(batches).and_then(|()| {
@@ -357,20 +370,27 @@ fn commit(connection: &Connection, state: &State, moved: bool) -> Result<(), App
     connection.execute_batch("COMMIT").doing(COMMITTING)
 }
 
-fn roll_back(connection: &Connection) -> Result<(), ApplyError> {
+pub(super) fn roll_back(connection: &Connection) -> Result<(), ApplyError> {
     if connection.is_autocommit() {
         return Ok(());
     }
     connection.execute_batch("ROLLBACK").doing("rolling back")
 }
 
-/// Opens a database as mirrors are written: by batches alone, nothing of the schema acting.
+/// Opens a database as mirrors are written.
 pub(super) fn open(environment: &dyn Environment, path: &Path) -> Result<Connection, ApplyError> {
-    const OPENING: &str = "opening the mirror";
+    configured(open_file(environment, path)?)
+}
+
+fn open_file(environment: &dyn Environment, path: &Path) -> Result<Connection, ApplyError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = environment.open_database(path, flags).doing(OPENING)?;
+    environment.open_database(path, flags).doing(OPENING)
+}
+
+/// Sees to it that rows are written by batches alone, nothing of the schema acting.
+fn configured(connection: Connection) -> Result<Connection, ApplyError> {
     // A name that the schema lacks must be an error, not a string.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false).doing(OPENING)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false).doing(OPENING)?;

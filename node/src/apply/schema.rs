@@ -80,7 +80,7 @@ impl Movement {
             let after = new.find(&object.name).and_then(|index| Some((index, new.table(index)?)));
             match (before, after) {
                 (Some(before), Some((index, after))) if !cleared.contains(&index) => {
-                    if !rows_live_on(before, after) {
+                    if !same_identity(before, after) {
                         return Err(ApplyError::malformed(format!(
                             "table {} has another key and is not sent anew",
                             after.name
@@ -217,16 +217,17 @@ fn not_made_here(error: &rusqlite::Error) -> bool {
     }
 }
 
-/// Whether the rows of the old form can be told apart in the new one.
-fn rows_live_on(before: &Table, after: &Table) -> bool {
-    match (&before.identity, &after.identity) {
-        (_, RowIdentity::Key(key)) => key.iter().all(|index| {
-            let column = after.columns.get(index.0 as usize);
-            column.is_some_and(|name| before.columns.iter().any(|other| same_name(other, name)))
-        }),
-        (RowIdentity::Rowid(_), RowIdentity::Rowid(_)) => true,
-        (RowIdentity::Key(_), RowIdentity::Rowid(_)) => false,
+/// Whether what told a table's rows apart still does: then changes name them as before.
+fn same_identity(before: &Table, after: &Table) -> bool {
+    fn key(table: &Table) -> Option<Vec<Option<&String>>> {
+        match &table.identity {
+            RowIdentity::Key(key) => {
+                Some(key.iter().map(|index| table.columns.get(index.0 as usize)).collect())
+            }
+            RowIdentity::Rowid(_) => None,
+        }
     }
+    key(before) == key(after)
 }
 
 /// Copies the rows of a table into a new stage: the columns that both forms have, by name.

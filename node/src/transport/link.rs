@@ -2,7 +2,7 @@
 
 use super::error::{CloseCode, LinkError};
 use super::streams::{
-    Channel, Line, PerChannel, next_frame, read_class, read_frames, write_frames,
+    Carried, Channel, Line, PerChannel, next_frame, read_class, read_frames, write_frames,
 };
 use super::{Endpoint, Purpose};
 use crate::environment::Environment;

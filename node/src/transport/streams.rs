@@ -12,23 +12,10 @@
 //! A frame is never interpreted here.
 
 use super::error::{CloseCode, LinkError};
+pub use protocol::session::Channel;
 use quinn::{ReadError, ReadExactError, RecvStream, SendStream, WriteError};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
-
-/// One of the four ways between two sites. Frames of one channel arrive in order; between
-/// channels the earlier named goes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Channel {
-    /// Messages of the session.
-    Control,
-    /// Batches as they are made.
-    Live,
-    /// Batches that the other side missed.
-    CatchUp,
-    /// Parts of a snapshot.
-    Snapshot,
-}
 
 /// How many channels there are.
 pub(super) const CHANNELS: u32 = 4;
@@ -42,17 +29,30 @@ pub(super) const BULK_LIMIT: usize = 513 << 20;
 /// What is set aside for a frame before any of it has arrived.
 const FIRST_ALLOCATION: usize = 64 << 10;
 
-impl Channel {
+/// A channel as its streams carry it.
+pub(super) trait Carried: Sized {
     /// The longest frame, in bytes.
-    pub const fn limit(self) -> usize {
+    fn limit(self) -> usize;
+
+    /// Frames that wait for the line, or for the reader.
+    fn queue(self) -> usize;
+
+    /// QUIC's priority: the greater goes first.
+    fn priority(self) -> i32;
+
+    /// The byte that opens the channel's stream; the control channel is known by its kind.
+    fn class(self) -> Option<u8>;
+}
+
+impl Carried for Channel {
+    fn limit(self) -> usize {
         match self {
             Self::Control => CONTROL_LIMIT,
             Self::Live | Self::CatchUp | Self::Snapshot => BULK_LIMIT,
         }
     }
 
-    /// Frames that wait for the line, or for the reader.
-    pub(super) const fn queue(self) -> usize {
+    fn queue(self) -> usize {
         match self {
             Self::Control => 8,
             // Large ones must not pile up.
@@ -60,8 +60,7 @@ impl Channel {
         }
     }
 
-    /// QUIC's priority: the greater goes first.
-    const fn priority(self) -> i32 {
+    fn priority(self) -> i32 {
         match self {
             Self::Control => 3,
             Self::Live => 2,
@@ -70,8 +69,7 @@ impl Channel {
         }
     }
 
-    /// The byte that opens the channel's stream; the control channel is known by its kind.
-    pub(super) const fn class(self) -> Option<u8> {
+    fn class(self) -> Option<u8> {
         match self {
             Self::Control => None,
             Self::Live => Some(0),
