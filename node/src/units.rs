@@ -69,7 +69,8 @@ mod tests {
         assert_eq!(parse_duration("24h"), Ok(Duration::from_secs(86_400)));
         assert_eq!(parse_duration("7d"), Ok(Duration::from_secs(604_800)));
         assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
-        for bad in ["", "s", "5", "5 s", "-1s", "1w", "99999999999999999999d", "9999999999999999d"] {
+        for bad in ["", "s", "5", "5 s", "-1s", "1w", "99999999999999999999d", "9999999999999999d"]
+        {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }

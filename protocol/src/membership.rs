@@ -329,9 +329,7 @@ impl Membership {
                 match self.signer(&content, &record)? {
                     None => unplaced.push((content, record)),
                     Some(key)
-                        if key
-                            .verify(RECORD_DOMAIN, &record.bytes, &record.signature)
-                            .is_ok() =>
+                        if key.verify(RECORD_DOMAIN, &record.bytes, &record.signature).is_ok() =>
                     {
                         self.records.insert(record.hash(), record.clone());
                         added.push(record);
@@ -433,11 +431,12 @@ fn admit(members: &mut BTreeMap<SiteId, Member>, mut admissions: Vec<Admission>)
         if members.contains_key(&admission.site) {
             continue;
         }
-        let residues = members.get_mut(&admission.inviter).map_or_else(Residues::default, |inviter| {
-            let given = Residues(inviter.residues.0 & admission.residues.0);
-            inviter.residues.0 &= !given.0;
-            given
-        });
+        let residues =
+            members.get_mut(&admission.inviter).map_or_else(Residues::default, |inviter| {
+                let given = Residues(inviter.residues.0 & admission.residues.0);
+                inviter.residues.0 &= !given.0;
+                given
+            });
         let name = free_name(members, admission.name);
         members.insert(
             admission.site,

@@ -211,9 +211,8 @@ impl Message {
         if bytes.len() > MESSAGE {
             return Err(MessageError::TooLong(bytes.len()));
         }
-        let (kind, fields) = bytes
-            .split_first()
-            .ok_or_else(|| MessageError::Malformed("it is empty".into()))?;
+        let (kind, fields) =
+            bytes.split_first().ok_or_else(|| MessageError::Malformed("it is empty".into()))?;
         Ok(Some(match kind {
             0 => Self::Hello(read(fields)?),
             1 => Self::Members(read(fields)?),

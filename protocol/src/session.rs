@@ -181,7 +181,7 @@ impl Session {
         hello: Hello,
         peer: SiteId,
         branches: Vec<LocalBranch>,
-        ) -> Result<Self, SessionError> {
+    ) -> Result<Self, SessionError> {
         let mut session = Self {
             group: hello.group,
             peer_site: peer,
@@ -403,8 +403,7 @@ impl Session {
         state.channel = Some(channel);
         state.sent = Some(last);
         state.sending = Sending::Queued;
-        let bytes =
-            flight.encode().map_err(|error| SessionError::Unreadable(error.to_string()))?;
+        let bytes = flight.encode().map_err(|error| SessionError::Unreadable(error.to_string()))?;
         match channel {
             Channel::Live => self.live.push_back((branch, bytes)),
             _ => self.catch_up.push_back((branch, bytes)),
@@ -507,9 +506,9 @@ impl Session {
             branch.tell_at = None;
             return;
         }
-        let durable_moved = branch.told.is_none_or(|told| {
-            told.durable != holding.durable || told.held != holding.held
-        });
+        let durable_moved = branch
+            .told
+            .is_none_or(|told| told.durable != holding.durable || told.held != holding.held);
         let at = match (branch.wanted, durable_moved) {
             (true, true) => now,
             (true, false) => now + TELL_APPLIED,

@@ -24,10 +24,10 @@ pub enum CaptureError {
     #[error("{} can't be written", .0.display())]
     ReadOnly(PathBuf),
     /// SQLite finds it broken.
-    #[error("{} is damaged: {1}", .0.display())]
+    #[error("{} is damaged: {}", .0.display(), .1)]
     Damaged(PathBuf, String),
     /// Somebody's triggers are in it.
-    #[error("{} is already attached by site {1}", .0.display())]
+    #[error("{} is already attached by site {}", .0.display(), .1)]
     AttachedElsewhere(PathBuf, SiteId),
     /// Our log or marker is not in it.
     #[error("{} is not attached: it has no log of changes", .0.display())]
@@ -41,10 +41,10 @@ pub enum CaptureError {
         remedy: String,
     },
     /// SQLite failed on the application's database.
-    #[error("SQLite failed on {}: {1}", .0.display())]
+    #[error("SQLite failed on {}: {}", .0.display(), .1)]
     Application(PathBuf, #[source] rusqlite::Error),
     /// The file system failed on the application's database.
-    #[error("{} can't be reached: {1}", .0.display())]
+    #[error("{} can't be reached: {}", .0.display(), .1)]
     File(PathBuf, #[source] io::Error),
     /// SQLite failed on the node's own database.
     #[error("the node's own database failed: {0}")]

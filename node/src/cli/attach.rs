@@ -55,10 +55,10 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Failure>
                 )
             })?
         }
-        Ground::Resting { mut engine, .. } => {
-            let attached = engine.attach(&request).map_err(Failure::from)?;
-            engine.close().map_err(Failure::from)?;
-            attached
+        Ground::Resting { engine, .. } => {
+            let attached = node::engine::attach(&engine, request).await;
+            engine.close().await.map_err(Failure::from)?;
+            attached.map_err(Failure::from)?.2
         }
     };
     let value = serde_json::to_value(&attached).map_err(|error| {

@@ -21,9 +21,10 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Failure>
             let name = arguments.name.to_string();
             control::ask(&directory, &Request::Detach { name }).await?;
         }
-        Ground::Resting { mut engine, .. } => {
-            engine.detach(&arguments.name).map_err(Failure::from)?;
-            engine.close().map_err(Failure::from)?;
+        Ground::Resting { engine, .. } => {
+            let detached = node::engine::detach(&engine, arguments.name.clone()).await;
+            engine.close().await.map_err(Failure::from)?;
+            detached.map_err(Failure::from)?;
         }
     }
     context.print(

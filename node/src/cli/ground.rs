@@ -3,7 +3,7 @@
 use super::Context;
 use node::control::DirectoryLock;
 use node::directory::Directory;
-use node::engine::Engine;
+use node::engine::{Engine, EngineWorker};
 use node::failure::Failure;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub enum Ground {
     /// None runs, and none can start while this lives.
     Resting {
         /// The site.
-        engine: Box<Engine>,
+        engine: EngineWorker,
         /// Keeps others away.
         _lock: DirectoryLock,
     },
@@ -35,9 +35,10 @@ impl Ground {
         let begun = tokio::time::Instant::now();
         loop {
             if let Some(lock) = take(&directory)? {
-                let engine =
-                    Engine::open(Arc::clone(&context.environment), directory).map_err(Failure::from)?;
-                return Ok(Self::Resting { engine: Box::new(engine), _lock: lock });
+                let engine = Engine::open(Arc::clone(&context.environment), directory)
+                    .map_err(Failure::from)?;
+                let engine = EngineWorker::new(&*context.environment, engine);
+                return Ok(Self::Resting { engine, _lock: lock });
             }
             // A node, or another command that is soon done.
             if answers(&directory).await {

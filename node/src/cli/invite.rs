@@ -24,13 +24,11 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Failure>
             let answer = control::ask(&directory, &Request::Invite { lifetime_ms }).await?;
             answer["code"].as_str().unwrap_or_default().to_owned()
         }
-        Ground::Resting { mut engine, .. } => {
-            let code = engine
-                .invite(i64::try_from(lifetime_ms).unwrap_or(i64::MAX))
-                .map_err(Failure::from)?
-                .to_string();
-            engine.close().map_err(Failure::from)?;
-            code
+        Ground::Resting { engine, .. } => {
+            let lifetime = i64::try_from(lifetime_ms).unwrap_or(i64::MAX);
+            let code = engine.step("invite", move |engine| engine.invite(lifetime)).await;
+            engine.close().await.map_err(Failure::from)?;
+            code.map_err(Failure::from)?.to_string()
         }
     };
     context.say(&format!(

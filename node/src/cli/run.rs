@@ -27,8 +27,7 @@ pub async fn run(context: &Context, _: Arguments) -> Result<u8, Failure> {
     };
     let mut terminate = signal(SignalKind::terminate()).map_err(unable)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(unable)?;
-    let site =
-        Site::start(Arc::clone(&context.environment), directory.clone(), config).await?;
+    let site = Site::start(Arc::clone(&context.environment), directory.clone(), config).await?;
     control::serve(&context.environment, &directory, site.clone())?;
     let listen = site.listen().map(|listen| listen.to_string()).unwrap_or_default();
     context.print(&json!({ "ready": listen }), &format!("ready {listen}"))?;

@@ -45,11 +45,15 @@ async fn look(context: &Context) -> Result<Status, Failure> {
                 )
             })
         }
-        Ground::Resting { mut engine, .. } => {
-            let view = engine.view().map_err(Failure::from)?;
-            let status = Status::new(engine.identity(), &view, None);
-            engine.close().map_err(Failure::from)?;
-            Ok(status)
+        Ground::Resting { engine, .. } => {
+            let status = engine
+                .step("status", |engine| {
+                    let view = engine.view()?;
+                    Ok(Status::new(engine.identity(), &view, None))
+                })
+                .await;
+            engine.close().await.map_err(Failure::from)?;
+            Ok(status.map_err(Failure::from)?)
         }
     }
 }

@@ -19,11 +19,8 @@ impl DirectoryLock {
     /// # Errors
     /// The directory does not exist, or can't be written.
     pub fn take(directory: &Directory) -> io::Result<Option<Self>> {
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(directory.lock())?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).open(directory.lock())?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),

@@ -69,8 +69,7 @@ impl SocketPath {
             nix::sys::stat::Mode::empty(),
         )?;
         let name = path.file_name().unwrap_or_default();
-        let path =
-            Path::new("/proc/self/fd").join(descriptor.as_raw_fd().to_string()).join(name);
+        let path = Path::new("/proc/self/fd").join(descriptor.as_raw_fd().to_string()).join(name);
         Ok(Self { path, _directory: Some(descriptor) })
     }
 }
@@ -84,7 +83,10 @@ pub async fn ask(directory: &Directory, request: &Request) -> Result<Value, Fail
         Ok(Answer::Done(value)) => Ok(value),
         Ok(Answer::Failed { kind, what, remedy }) => Err(Failure { kind, what, remedy }),
         Err(error) => Err(Failure::unable(
-            format!("The node that runs on {} does not answer: {error}.", directory.path().display()),
+            format!(
+                "The node that runs on {} does not answer: {error}.",
+                directory.path().display()
+            ),
             "Look at its log; if it hangs, stop it and start it again: nothing is lost by that.",
         )),
     }

@@ -4,16 +4,14 @@
 
 use super::{Engine, EngineError, EngineWorker};
 use crate::capture::{
-    Captured, CaptureError, Images, JournalMode, Limits, PackedKey, Polite, Position, Reading,
+    CaptureError, Captured, Images, JournalMode, Limits, PackedKey, Polite, Position, Reading,
     Rescan, fold,
 };
 use crate::failure::Failure;
-use crate::store::{
-    BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, databases,
-};
+use crate::store::{BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, databases};
 use conflict::{Timestamp, Value};
 use protocol::branch::{Mode, Opening};
-use protocol::change::{Body, Operation, RowChange, SchemaReference};
+use protocol::change::{Body, Operation, RowChange};
 use protocol::limits::CHUNK;
 use protocol::schema::{RowIdentity, Table, TableIndex};
 use protocol::snapshot::{ChunkInfo, Manifest, encode_chunk};
@@ -118,9 +116,8 @@ pub async fn attach(
         tokio::time::sleep(BETWEEN_TRIES).await;
     };
     loop {
-        let (back, done) = engine
-            .step("attach.images", move |engine| engine.take_images(attaching))
-            .await?;
+        let (back, done) =
+            engine.step("attach.images", move |engine| engine.take_images(attaching)).await?;
         attaching = back;
         if done {
             break;
@@ -278,11 +275,11 @@ impl Engine {
         // What an attach of this site left that was cut off, or whose database was detached with
         // the file away, is taken over; what another site's has put there is not.
         let take_over = match application.marker()? {
-            Some(marker) if marker.site == self.identity.site => {
-                !self.store.databases()?.iter().any(|row| {
-                    row.id == marker.database && row.state == DatabaseState::Attached
-                })
-            }
+            Some(marker) if marker.site == self.identity.site => !self
+                .store
+                .databases()?
+                .iter()
+                .any(|row| row.id == marker.database && row.state == DatabaseState::Attached),
             _ => false,
         };
         let number = database.number.0;
@@ -411,8 +408,7 @@ impl Engine {
         if changes.is_empty() {
             return Ok((base, true));
         }
-        let body =
-            Body { schema: SchemaReference::At(Sequence(1)), changes, ..Body::default() };
+        let body = Body { changes, ..Body::default() };
         let (info, chunk) =
             encode_chunk(&body).map_err(|error| EngineError::Encoding(error.to_string()))?;
         self.base_file(base.opening.id())?.append([chunk.as_slice()])?;

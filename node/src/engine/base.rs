@@ -46,7 +46,9 @@ impl Engine {
             return Ok(BaseStep::Forged(error.to_string()));
         }
         if manifest.sequence != branch.base {
-            return Ok(BaseStep::Forged("the base is of another sequence than its branch's".into()));
+            return Ok(BaseStep::Forged(
+                "the base is of another sequence than its branch's".into(),
+            ));
         }
         let known = self.store.manifest(branch.number)?;
         if known.is_none_or(|known| known.id() != signed.id()) {
@@ -120,7 +122,10 @@ impl Engine {
     /// # Errors
     /// The store fails.
     pub fn lacks_base(&self, branch: BranchId) -> Result<bool, StoreError> {
-        Ok(self.store.branch(branch)?.is_some_and(|row| !row.base_held && row.base > Sequence::ZERO))
+        Ok(self
+            .store
+            .branch(branch)?
+            .is_some_and(|row| !row.base_held && row.base > Sequence::ZERO))
     }
 
     pub(super) fn base_file(&self, branch: BranchId) -> Result<BaseFile, StoreError> {

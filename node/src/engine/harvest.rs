@@ -83,8 +83,7 @@ impl Engine {
             let images = Images::new(self.store.connection(), number.0);
             capture.rescan.next(capture.application.captured(), &images, Limits::default())?
         };
-        let reading =
-            capture.application.read(&capture.position, Limits::default(), work.as_ref());
+        let reading = capture.application.read(&capture.position, Limits::default(), work.as_ref());
         match reading {
             Ok(Reading::Nothing) => {
                 self.clear_alarm(&subject(number))?;

@@ -9,9 +9,7 @@ use crate::store::settings::{self, Identity};
 use crate::store::{Store, StoreError};
 use conflict::{SiteId, WallTime};
 use protocol::Name;
-use protocol::invitation::{
-    Invitation, InvitationId, JoinRefusal, JoinReply, JoinRequest, Secret,
-};
+use protocol::invitation::{Invitation, InvitationId, JoinRefusal, JoinReply, JoinRequest, Secret};
 use protocol::keys::{PublicKey, SigningKey};
 use protocol::membership::{
     Admission, Contact, Founding, Membership, MembershipError, Record, Residues, SignedRecord,
@@ -114,7 +112,8 @@ pub fn new_store(
     environment: &dyn Environment,
     directory: &Directory,
 ) -> Result<Store, EngineError> {
-    for path in [directory.path().to_owned(), directory.path().join("mirrors"), directory.snapshots()]
+    for path in
+        [directory.path().to_owned(), directory.path().join("mirrors"), directory.snapshots()]
     {
         environment
             .create_directory(&path)
@@ -123,11 +122,7 @@ pub fn new_store(
     let store = Store::open(environment, &directory.store(), true)?;
     if let Some(identity) = store.identity()? {
         return Err(Failure::usage(
-            format!(
-                "{} holds the site {:?} already.",
-                directory.path().display(),
-                identity.name
-            ),
+            format!("{} holds the site {:?} already.", directory.path().display(), identity.name),
             "Choose another directory with --dir.",
         )
         .into());
@@ -162,8 +157,7 @@ pub fn joined(
             "Ask for a new invitation.",
         ))
     })?;
-    let identity =
-        Identity { site: request.site, name: own.name.clone(), group: invitation.group };
+    let identity = Identity { site: request.site, name: own.name.clone(), group: invitation.group };
     let records: Vec<SignedRecord> = membership.records().cloned().collect();
     store.transaction(|transaction| {
         members::add_records(transaction, &records)?;
@@ -220,11 +214,7 @@ impl Engine {
     ///
     /// # Errors
     /// The store fails; then nobody is admitted.
-    pub fn admit(
-        &mut self,
-        request: &JoinRequest,
-        key: PublicKey,
-    ) -> Result<Welcome, EngineError> {
+    pub fn admit(&mut self, request: &JoinRequest, key: PublicKey) -> Result<Welcome, EngineError> {
         let refuse =
             |refusal| Ok(Welcome { reply: JoinReply::Refused(refusal), added: Vec::new() });
         let Some(row) = self.store.invitation(request.id)? else {
@@ -326,6 +316,15 @@ impl Engine {
     pub fn keep_listen(&mut self, listen: SocketAddr) -> Result<(), EngineError> {
         let addresses = self.store.addresses()?;
         Ok(settings::set_listen(self.store.connection(), listen, &addresses)?)
+    }
+
+    /// Notes that the node runs.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn keep_books(&mut self) -> Result<(), StoreError> {
+        let now = self.now();
+        settings::set_last_run(self.store.connection(), now.0)
     }
 
     fn own_member(&self) -> Result<protocol::membership::Member, StoreError> {

@@ -7,9 +7,9 @@ use crate::store::alarms::Severity;
 use crate::store::{BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, databases};
 use conflict::WallTime;
 use protocol::Sequence;
-use protocol::{Frame, Header};
 use protocol::session::LocalBranch;
 use protocol::snapshot::decode_chunk;
+use protocol::{Frame, Header};
 use std::path::{Path, PathBuf};
 
 /// What a step of a mirror came to.
@@ -100,8 +100,7 @@ impl Engine {
             return Ok(MirrorStep::Even);
         };
         let after = mirror.marker().map_or(Sequence::ZERO, |marker| marker.sequence);
-        let mut rows =
-            self.store.batches_after(branch.number, after, STEP_BATCHES, STEP_BYTES)?;
+        let mut rows = self.store.batches_after(branch.number, after, STEP_BATCHES, STEP_BYTES)?;
         let mut incoming = Vec::with_capacity(rows.len());
         // A run that becomes visible together is read to its end, however long.
         loop {
@@ -120,7 +119,8 @@ impl Engine {
             match incoming.last() {
                 Some(last) if last.more => {
                     let after = last.sequence;
-                    rows = self.store.batches_after(branch.number, after, STEP_BATCHES, STEP_BYTES)?;
+                    rows =
+                        self.store.batches_after(branch.number, after, STEP_BATCHES, STEP_BYTES)?;
                     if rows.is_empty() {
                         break;
                     }
@@ -184,11 +184,8 @@ impl Engine {
         database: &DatabaseRow,
         branch: &BranchRow,
     ) -> Result<Option<MirrorStep>, EngineError> {
-        let exists = self
-            .environment
-            .file_identity(&database.path)
-            .map_err(ApplyError::Files)?
-            .is_some();
+        let exists =
+            self.environment.file_identity(&database.path).map_err(ApplyError::Files)?.is_some();
         if branch.base == Sequence::ZERO || exists {
             return Ok(None);
         }
@@ -198,12 +195,8 @@ impl Engine {
         let manifest = signed.manifest();
         self.make_parent(&database.path)?;
         let loading = beside(&database.path, ".loading");
-        let mut loader = BaseLoader::open(
-            &*self.environment,
-            &loading,
-            signed.id().0,
-            manifest.schema.clone(),
-        )?;
+        let mut loader =
+            BaseLoader::open(&*self.environment, &loading, signed.id().0, manifest.schema.clone())?;
         let chunks = manifest.chunks.len() as u64;
         if let Progress::Chunk(next) = loader.progress()
             && next < chunks
@@ -223,8 +216,8 @@ impl Engine {
         let Some(batch) = self.store.batches_after(branch.number, before, 1, 0)?.pop() else {
             return Ok(Some(MirrorStep::Even));
         };
-        let header = Header::read(&batch.frame)
-            .map_err(|error| ApplyError::Malformed(error.to_string()))?;
+        let header =
+            Header::read(&batch.frame).map_err(|error| ApplyError::Malformed(error.to_string()))?;
         let marker = Marker {
             database_id: database.id,
             branch: branch.id,
@@ -267,11 +260,7 @@ impl Engine {
                 self.environment.rename(&former.path, &aside).map_err(ApplyError::Files)?;
             }
             databases::set_path(self.store.connection(), former.number, &aside)?;
-            databases::set_state(
-                self.store.connection(),
-                former.number,
-                DatabaseState::Detached,
-            )?;
+            databases::set_state(self.store.connection(), former.number, DatabaseState::Detached)?;
         }
         Ok(())
     }

@@ -7,11 +7,11 @@ use crate::store::journal::{self, NewBatch};
 use crate::store::progress::{self, PeerRow, ProgressRow};
 use crate::store::{BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, databases};
 use conflict::SiteId;
-use protocol::{Mode, SignedOpening};
 use protocol::flight::Flight;
 use protocol::message::{Fork, Holding, Report};
 use protocol::session::LocalBranch;
 use protocol::{BranchId, ChainHash, Sequence};
+use protocol::{Mode, SignedOpening};
 
 /// What became of a flight.
 #[derive(Debug)]
@@ -248,9 +248,11 @@ impl Engine {
         if holding.held > branch.held || holding.held == Sequence::ZERO {
             return Ok(None);
         }
-        Ok(self.store.hash_at(&branch, holding.held)?.filter(|hash| *hash != holding.hash).map(
-            |hash| Fork { branch: branch.id, sequence: holding.held, hash },
-        ))
+        Ok(self
+            .store
+            .hash_at(&branch, holding.held)?
+            .filter(|hash| *hash != holding.hash)
+            .map(|hash| Fork { branch: branch.id, sequence: holding.held, hash }))
     }
 
     /// Two lines under one branch: raises the alarm.

@@ -69,8 +69,7 @@ pub struct CopyView {
 impl DatabaseView {
     /// Whether everything written here is durable at another site.
     pub fn safe(&self) -> bool {
-        self.pending == Some(0)
-            && self.copies.iter().any(|copy| copy.durable >= self.sequence)
+        self.pending == Some(0) && self.copies.iter().any(|copy| copy.durable >= self.sequence)
     }
 }
 

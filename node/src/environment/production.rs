@@ -137,6 +137,10 @@ impl Environment for Production {
         files::identity(path)
     }
 
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        path.canonicalize()
+    }
+
     fn free_space(&self, path: &Path) -> io::Result<u64> {
         files::free_space(path)
     }

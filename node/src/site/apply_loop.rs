@@ -43,8 +43,7 @@ async fn round(site: &Site, stuck: &mut BTreeSet<DatabaseNumber>) -> Result<bool
     while !busy.is_empty() {
         let mut still = Vec::new();
         for number in busy {
-            let step =
-                site.step("mirror.step", move |engine| engine.step_mirror(number)).await?;
+            let step = site.step("mirror.step", move |engine| engine.step_mirror(number)).await?;
             match step {
                 MirrorStep::Moved(local) => {
                     site.0.hub.tell_branch(&local);

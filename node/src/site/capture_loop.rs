@@ -80,8 +80,7 @@ pub async fn harvest_all(site: &Site, number: DatabaseNumber) -> Result<bool, En
     let mut any = false;
     let mut retry = FIRST_RETRY;
     loop {
-        let read =
-            site.step("harvest.read", move |engine| engine.read_harvest(number)).await?;
+        let read = site.step("harvest.read", move |engine| engine.read_harvest(number)).await?;
         let harvested = match read {
             Harvest::Nothing | Harvest::Stopped => return Ok(any),
             Harvest::Busy => None,

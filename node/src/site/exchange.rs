@@ -97,6 +97,14 @@ pub async fn note_link(site: &Site, peer: SiteId, link: &Link, clock_offset_ms: 
     }
 }
 
+/// What an exchange waited for.
+enum Wake {
+    Command(Option<Command>),
+    Outlet(Option<(Channel, Permit)>),
+    Received(Option<(Channel, Vec<u8>)>),
+    Due,
+}
+
 struct Exchange {
     site: Site,
     link: Link,
@@ -166,30 +174,28 @@ impl Exchange {
             };
             let listening = self.number.is_some();
             let ready = ready(&self.outlets, &self.session);
-            let outcome = tokio::select! {
+            let wake = tokio::select! {
                 biased;
-                command = self.commands.recv(), if listening => match command {
-                    Some(command) => self.obey(command).await,
-                    None => Err(End::Left),
-                },
-                permit = ready => match permit {
-                    Some((channel, permit)) => {
-                        if let Some(bytes) = self.session.poll_transmit(channel) {
-                            permit.send(bytes);
-                        }
-                        Ok(())
+                command = self.commands.recv(), if listening => Wake::Command(command),
+                outlet = ready => Wake::Outlet(outlet),
+                received = self.link.receive() => Wake::Received(received),
+                () = tokio::time::sleep_until(deadline) => Wake::Due,
+            };
+            let outcome = match wake {
+                Wake::Command(Some(command)) => self.obey(command).await,
+                Wake::Command(None) => Err(End::Left),
+                Wake::Outlet(Some((channel, permit))) => {
+                    if let Some(bytes) = self.session.poll_transmit(channel) {
+                        permit.send(bytes);
                     }
-                    None => Err(End::Link),
-                },
-                received = self.link.receive() => match received {
-                    Some((channel, bytes)) => self.hear(channel, &bytes),
-                    None => Err(End::Link),
-                },
-                () = tokio::time::sleep_until(deadline) => if listening {
+                    Ok(())
+                }
+                Wake::Outlet(None) | Wake::Received(None) => Err(End::Link),
+                Wake::Received(Some((channel, bytes))) => self.hear(channel, &bytes),
+                Wake::Due if listening => {
                     self.session.handle_timeout(self.began.elapsed()).map_err(End::from)
-                } else {
-                    Err(End::Peer("it said no hello".into()))
-                },
+                }
+                Wake::Due => Err(End::Peer("it said no hello".into())),
             };
             if let Err(end) = outcome {
                 return end;
@@ -288,8 +294,7 @@ impl Exchange {
                 }
             }
             Event::ReadChunks(wanted) => {
-                let wanted =
-                    WantChunks { count: wanted.count.min(CHUNKS_AT_ONCE), ..wanted };
+                let wanted = WantChunks { count: wanted.count.min(CHUNKS_AT_ONCE), ..wanted };
                 self.wanted_chunks = Some((wanted, 0));
             }
             Event::Manifest(manifest) => {
@@ -308,7 +313,9 @@ impl Exchange {
             }
             Event::Fork(fork) => {
                 let peer = self.peer;
-                self.site.step("fork.note", move |engine| Ok(engine.note_fork(&fork, peer)?)).await?;
+                self.site
+                    .step("fork.note", move |engine| Ok(engine.note_fork(&fork, peer)?))
+                    .await?;
                 self.forget(fork.branch);
             }
             Event::Time(_) => {}
@@ -320,9 +327,8 @@ impl Exchange {
     async fn greet(&mut self, hello: Hello) -> Result<(), End> {
         let hub = &self.site.0.hub;
         let dialler = if self.dialled { hub.me() } else { self.peer };
-        let (number, commands) = hub
-            .enter(self.peer, dialler, hello.boot, self.link.clone())
-            .ok_or(End::Left)?;
+        let (number, commands) =
+            hub.enter(self.peer, dialler, hello.boot, self.link.clone()).ok_or(End::Left)?;
         self.number = Some(number);
         self.commands = commands;
         let half_trip = self.link.stats().round_trip.as_secs_f64() * 500.0;
@@ -490,20 +496,21 @@ fn outlet(site: &Site, link: &Link, channel: Channel) -> mpsc::Sender<Vec<u8>> {
     sender
 }
 
-type Permit<'a> = mpsc::Permit<'a, Vec<u8>>;
-type Reserving<'a> = Pin<Box<dyn Future<Output = Option<(Channel, Permit<'a>)>> + Send + 'a>>;
+type Permit = mpsc::OwnedPermit<Vec<u8>>;
+type Reserving = Pin<Box<dyn Future<Output = Option<(Channel, Permit)>> + Send>>;
 
 /// Completes with the most urgent channel that can take something the session has for it, and
 /// with `None` once the link is over; never, if the session has nothing to send.
-fn ready<'a>(
-    outlets: &'a [(Channel, mpsc::Sender<Vec<u8>>)],
+fn ready(
+    outlets: &[(Channel, mpsc::Sender<Vec<u8>>)],
     session: &Session,
-) -> impl Future<Output = Option<(Channel, Permit<'a>)>> + Send + use<'a> {
-    let mut waiting: Vec<Reserving<'a>> = Vec::new();
+) -> impl Future<Output = Option<(Channel, Permit)>> + Send + use<> {
+    let mut waiting: Vec<Reserving> = Vec::new();
     for (channel, sender) in outlets {
         if session.wants_transmit(*channel) {
+            let (channel, sender) = (*channel, sender.clone());
             waiting.push(Box::pin(async move {
-                sender.reserve().await.ok().map(|permit| (*channel, permit))
+                sender.reserve_owned().await.ok().map(|permit| (channel, permit))
             }));
         }
     }

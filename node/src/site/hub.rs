@@ -176,11 +176,6 @@ impl Hub {
         self.progress.notify_waiters();
     }
 
-    /// Whether a session is still the one with its peer.
-    pub fn is_current(&self, peer: SiteId, number: SessionNumber) -> bool {
-        self.state().sessions.get(&peer).is_some_and(|entry| entry.number == number.0)
-    }
-
     /// Whether there is a session with a peer.
     pub fn is_connected(&self, peer: SiteId) -> bool {
         self.state().sessions.contains_key(&peer)

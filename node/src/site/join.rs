@@ -86,16 +86,14 @@ pub async fn join(
             site
         }
     };
-    let request =
-        JoinRequest { id: invitation.id, secret: invitation.secret.clone(), site, name };
+    let request = JoinRequest { id: invitation.id, secret: invitation.secret.clone(), site, name };
     let reply = ask(&environment, key.seed(), invitation, &request).await?;
     let records = match reply {
         JoinReply::Welcome { records, .. } => records,
         JoinReply::Refused(refusal) => return Err(refused(refusal)),
     };
-    let identity =
-        members::joined(&mut store, invitation, &request, records, listen, addresses)
-            .map_err(Failure::from)?;
+    let identity = members::joined(&mut store, invitation, &request, records, listen, addresses)
+        .map_err(Failure::from)?;
     write_example(&*environment, directory)?;
     Ok(identity)
 }
@@ -143,7 +141,7 @@ async fn ask(
         .into_iter()
         .find_map(|ip| {
             let listen = SocketAddr::new(ip, 0);
-            Endpoint::new(Arc::clone(environment), listen, seed, Settings::default()).ok()
+            Endpoint::new(Arc::clone(environment), seed, listen, Settings::default()).ok()
         })
         .ok_or_else(|| {
             Failure::unable("No network socket can be opened.", "Look at this computer's network.")

@@ -68,8 +68,8 @@ impl Site {
         })?;
         let endpoint = Endpoint::new(
             Arc::clone(&environment),
-            listen,
             engine.key().seed(),
+            listen,
             Settings::default(),
         )
         .map_err(|error| {
@@ -105,6 +105,7 @@ impl Site {
     async fn begin(&self, listen: SocketAddr) -> Result<(), EngineError> {
         let addresses = self.addresses(listen).await?;
         self.step("members.contact", move |engine| {
+            engine.look_for_interrupted_attaches()?;
             engine.keep_listen(listen)?;
             engine.set_contact(addresses)
         })

@@ -144,12 +144,8 @@ pub async fn dial_address(
     key: &PublicKey,
     purpose: Purpose,
 ) -> Result<Link, String> {
-    let found = site
-        .0
-        .environment
-        .resolve(address)
-        .await
-        .map_err(|error| format!("{address}: {error}"))?;
+    let found =
+        site.0.environment.resolve(address).await.map_err(|error| format!("{address}: {error}"))?;
     let mut last = format!("{address}: no such name");
     for socket in found {
         match Link::dial(&site.0.endpoint, socket, &key.0, purpose).await {

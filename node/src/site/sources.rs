@@ -68,18 +68,6 @@ impl Sources {
         self.chosen.remove(&branch);
     }
 
-    /// Whom a branch is taken from now.
-    pub fn source(&self, branch: BranchId) -> Option<SiteId> {
-        self.chosen.get(&branch).copied()
-    }
-
-    /// What is not said of a branch at first may be said later: so a peer that came up with
-    /// nothing wrong in its answer but sent something that could not be used is asked anew.
-    pub fn ask_again(&mut self, branch: BranchId) -> Vec<Order> {
-        self.chosen.remove(&branch);
-        self.choose(branch)
-    }
-
     fn choose_all(&mut self) -> Vec<Order> {
         let branches: Vec<BranchId> = self.needs.keys().copied().collect();
         branches.into_iter().flat_map(|branch| self.choose(branch)).collect()

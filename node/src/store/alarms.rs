@@ -103,12 +103,7 @@ pub fn raise(connection: &Connection, alarm: &Alarm) -> Result<bool, StoreError>
             .prepare_cached(
                 "UPDATE alarm SET severity = ?2, what = ?3, remedy = ?4 WHERE subject = ?1",
             )?
-            .execute(params![
-                alarm.subject,
-                alarm.severity.as_str(),
-                alarm.what,
-                alarm.remedy
-            ])?;
+            .execute(params![alarm.subject, alarm.severity.as_str(), alarm.what, alarm.remedy])?;
     }
     Ok(added == 1)
 }
@@ -118,8 +113,7 @@ pub fn raise(connection: &Connection, alarm: &Alarm) -> Result<bool, StoreError>
 /// # Errors
 /// See [`StoreError`].
 pub fn clear(connection: &Connection, subject: &str) -> Result<bool, StoreError> {
-    let removed = connection
-        .prepare_cached("DELETE FROM alarm WHERE subject = ?")?
-        .execute([subject])?;
+    let removed =
+        connection.prepare_cached("DELETE FROM alarm WHERE subject = ?")?.execute([subject])?;
     Ok(removed > 0)
 }

@@ -244,10 +244,7 @@ impl Store {
 ///
 /// # Errors
 /// See [`StoreError`].
-pub fn find_branch(
-    connection: &Connection,
-    id: BranchId,
-) -> Result<Option<BranchRow>, StoreError> {
+pub fn find_branch(connection: &Connection, id: BranchId) -> Result<Option<BranchRow>, StoreError> {
     let mut statement = connection
         .prepare_cached(&format!("SELECT {BRANCH_COLUMNS} FROM branch WHERE branch = ?"))?;
     let mut rows = statement.query([id.0])?;
@@ -342,14 +339,7 @@ pub fn add_branch(
                 as_of_ms)
              VALUES (?, ?, ?, 0, ?, 0, ?, ?, 0, 0)",
         )?
-        .execute(params![
-            opening.id().0,
-            database.0,
-            bytes,
-            start.0,
-            stored(base.0),
-            base_held,
-        ])?;
+        .execute(params![opening.id().0, database.0, bytes, start.0, stored(base.0), base_held,])?;
     let number = BranchNumber(connection.last_insert_rowid());
     connection
         .prepare_cached("UPDATE database SET branch = ? WHERE number = ?")?

@@ -172,8 +172,8 @@ impl Store {
         let (end, signature) = match (signed("DESC", "<=")?, signed("ASC", ">")?) {
             (Some(inside), _) => inside,
             (None, Some(behind)) => {
-                let count = usize::try_from(loaded("sequence", behind.0)? - after.0)
-                    .unwrap_or(usize::MAX);
+                let count =
+                    usize::try_from(loaded("sequence", behind.0)? - after.0).unwrap_or(usize::MAX);
                 batches = self.batches_after(branch.number, after, count, usize::MAX)?;
                 behind
             }

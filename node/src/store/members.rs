@@ -52,8 +52,8 @@ impl Store {
             "SELECT residues FROM invitation
              WHERE admitted IS NULL AND expires_ms > ? AND wrong_tries < ?",
         )?;
-        let rows = statement
-            .query_map(params![now.0, WRONG_TRIES], |row| row.get::<_, Vec<u8>>(0))?;
+        let rows =
+            statement.query_map(params![now.0, WRONG_TRIES], |row| row.get::<_, Vec<u8>>(0))?;
         let mut promised = Residues::default();
         for bytes in rows {
             promised.0 |= u128::from_be_bytes(fixed("residues", bytes?)?);

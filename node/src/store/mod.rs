@@ -49,7 +49,9 @@ impl From<StoreError> for Failure {
                 }
                 _ => "Look at the disk and the permissions of the site's directory.",
             },
-            StoreError::Sqlite(_) => "Look at the disk and the permissions of the site's directory.",
+            StoreError::Sqlite(_) => {
+                "Look at the disk and the permissions of the site's directory."
+            }
             StoreError::Newer(_) => "Run the newer program on this directory.",
             StoreError::Foreign => "Name the directory that `init` or `join` made.",
             StoreError::Damaged(_) => {

@@ -93,9 +93,7 @@ impl Store {
 pub fn set_progress(connection: &Connection, row: &ProgressRow) -> Result<bool, StoreError> {
     let known: Option<(i64, i64)> = connection
         .prepare_cached("SELECT durable, applied FROM progress WHERE branch = ? AND site = ?")?
-        .query_row(params![row.branch.0, row.site.as_bytes()], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
+        .query_row(params![row.branch.0, row.site.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let (durable, applied) = (stored(row.durable.0), stored(row.applied.0));
     if known.is_some_and(|known| known.0 >= durable && known.1 >= applied) {

@@ -43,11 +43,9 @@ impl Store {
     /// See [`StoreError`].
     pub fn identity(&self) -> Result<Option<Identity>, StoreError> {
         let connection = self.connection();
-        let (Some(site), Some(name), Some(group)) = (
-            get(connection, "site")?,
-            get(connection, "name")?,
-            get(connection, "group")?,
-        ) else {
+        let (Some(site), Some(name), Some(group)) =
+            (get(connection, "site")?, get(connection, "name")?, get(connection, "group")?)
+        else {
             return Ok(None);
         };
         Ok(Some(Identity {

@@ -77,14 +77,15 @@ impl Carried for Channel {
             Self::Snapshot => Some(2),
         }
     }
+}
 
-    fn of_class(class: u8) -> Option<Self> {
-        match class {
-            0 => Some(Self::Live),
-            1 => Some(Self::CatchUp),
-            2 => Some(Self::Snapshot),
-            _ => None,
-        }
+/// The channel whose stream that byte opens.
+fn of_class(class: u8) -> Option<Channel> {
+    match class {
+        0 => Some(Channel::Live),
+        1 => Some(Channel::CatchUp),
+        2 => Some(Channel::Snapshot),
+        _ => None,
     }
 }
 
@@ -223,7 +224,7 @@ pub(super) async fn read_class(line: &Line, stream: &mut RecvStream) -> Option<C
     match stream.read_exact(&mut class).await {
         Ok(()) => {
             let [class] = class;
-            let channel = Channel::of_class(class);
+            let channel = of_class(class);
             if channel.is_none() {
                 line.malformed(format!("a stream of the unknown class {class}"));
             }
