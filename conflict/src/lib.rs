@@ -12,5 +12,5 @@ mod version;
 pub use clock::{Clock, ClockError, Timestamp, TimestampError, WallTime};
 pub use rule::{Rule, UnknownRule};
 pub use site::SiteId;
-pub use value::Value;
+pub use value::{ExtensionError, Value};
 pub use version::Version;

@@ -7,6 +7,7 @@
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+use thiserror::Error;
 
 /// One value of one column.
 #[derive(Clone)]
@@ -23,6 +24,17 @@ pub enum Value {
     Blob(Vec<u8>),
 }
 
+/// Why a MessagePack extension is not a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ExtensionError {
+    /// Valid text must be written as text.
+    #[error("valid text in the form for broken text")]
+    ValidText,
+    /// An extension that this version does not know.
+    #[error("unknown extension {0}")]
+    Unknown(i8),
+}
+
 /// Marks, as a MessagePack extension, text that is not UTF-8.
 const BROKEN_TEXT: i8 = 1;
 /// The name under which rmp-serde recognises an extension value.
@@ -32,6 +44,18 @@ impl Value {
     /// Text from a string.
     pub fn text(text: &str) -> Self {
         Self::Text(text.as_bytes().to_vec())
+    }
+
+    /// The value that a MessagePack extension stands for: text that is not UTF-8.
+    ///
+    /// # Errors
+    /// Another extension, or text that has a form of its own.
+    pub fn from_extension(tag: i8, bytes: &[u8]) -> Result<Self, ExtensionError> {
+        match tag {
+            BROKEN_TEXT if std::str::from_utf8(bytes).is_err() => Ok(Self::Text(bytes.to_vec())),
+            BROKEN_TEXT => Err(ExtensionError::ValidText),
+            other => Err(ExtensionError::Unknown(other)),
+        }
     }
 
     /// The length of text and blobs in bytes; 8 for numbers, 0 for NULL. An estimate of size.
@@ -95,8 +119,9 @@ impl Serialize for Value {
             Self::Real(real) => serializer.serialize_f64(*real),
             Self::Text(bytes) => match std::str::from_utf8(bytes) {
                 Ok(text) => serializer.serialize_str(text),
-                Err(_) => serializer
-                    .serialize_newtype_struct(EXTENSION, &(BROKEN_TEXT, Bytes(bytes))),
+                Err(_) => {
+                    serializer.serialize_newtype_struct(EXTENSION, &(BROKEN_TEXT, Bytes(bytes)))
+                }
             },
             Self::Blob(bytes) => serializer.serialize_bytes(bytes),
         }
@@ -145,11 +170,7 @@ impl<'de> Deserialize<'de> for Value {
                 deserializer: D,
             ) -> Result<Value, D::Error> {
                 let (tag, BytesBuf(bytes)) = <(i8, BytesBuf)>::deserialize(deserializer)?;
-                match tag {
-                    BROKEN_TEXT if std::str::from_utf8(&bytes).is_err() => Ok(Value::Text(bytes)),
-                    BROKEN_TEXT => Err(D::Error::custom("valid text in the form for broken text")),
-                    other => Err(D::Error::custom(format_args!("unknown extension {other}"))),
-                }
+                Value::from_extension(tag, &bytes).map_err(D::Error::custom)
             }
         }
 

@@ -3,7 +3,16 @@
 
 pub mod apply;
 pub mod capture;
+pub mod config;
+pub mod control;
+pub mod demo;
+pub mod directory;
+pub mod engine;
 pub mod environment;
 pub mod failure;
+pub mod site;
+pub mod snapshot;
+pub mod status;
 pub mod store;
 pub mod transport;
+pub mod units;

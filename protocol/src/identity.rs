@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use thiserror::Error;
 use uuid::Uuid;
 
 /// A database, whatever people call it and wherever it lies. On the wire: 16 bytes.
@@ -18,18 +19,29 @@ pub struct DatabaseId(pub Uuid);
 pub struct GroupId(pub Uuid);
 
 /// A batch's number in its branch's line: from 1, without gaps. 0 stands before the first.
+/// What arrives above [`CEILING`] is malformed.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
-#[serde(transparent)]
+#[serde(into = "u64", try_from = "u64")]
 pub struct Sequence(pub u64);
 
 /// Counts changes of writer or identity; a greater epoch fences a lesser one.
+/// What arrives above [`CEILING`] is malformed.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
-#[serde(transparent)]
+#[serde(into = "u64", try_from = "u64")]
 pub struct Epoch(pub u64);
+
+/// The greatest sequence and epoch: the greatest that SQLite can store, and far enough from the
+/// end of 64 bits that counting on from what a peer claims can't overflow.
+pub const CEILING: u64 = i64::MAX as u64;
+
+/// A sequence or epoch above [`CEILING`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("number {0} lies above the ceiling of the format")]
+pub struct NumberError(pub u64);
 
 /// A branch: the BLAKE3 hash of its opening record. On the wire: 32 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -53,9 +65,30 @@ impl Sequence {
 
     /// The next number in the line.
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
+
+macro_rules! number {
+    ($name:ident) => {
+        impl From<$name> for u64 {
+            fn from(number: $name) -> Self {
+                number.0
+            }
+        }
+
+        impl TryFrom<u64> for $name {
+            type Error = NumberError;
+
+            fn try_from(number: u64) -> Result<Self, NumberError> {
+                if number > CEILING { Err(NumberError(number)) } else { Ok(Self(number)) }
+            }
+        }
+    };
+}
+
+number!(Sequence);
+number!(Epoch);
 
 macro_rules! digest {
     ($name:ident) => {

@@ -14,9 +14,7 @@ pub struct Name(String);
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NameError {
     /// It has another form.
-    #[error(
-        "{0:?} is not a possible name: use 1 to 31 of a-z, 0-9 and -, not beginning with -"
-    )]
+    #[error("{0:?} is not a possible name: use 1 to 31 of a-z, 0-9 and -, not beginning with -")]
     Form(String),
     /// A device of some system bears it.
     #[error("{0:?} is a reserved file name on some systems: choose another")]
@@ -46,9 +44,8 @@ impl FromStr for Name {
             return Err(NameError::Form(word.chars().take(64).collect()));
         }
         let device = |prefix| {
-            word.strip_prefix(prefix).is_some_and(|n: &str| {
-                n.len() == 1 && n.bytes().all(|b: u8| b.is_ascii_digit())
-            })
+            word.strip_prefix(prefix)
+                .is_some_and(|n: &str| n.len() == 1 && n.bytes().all(|b: u8| b.is_ascii_digit()))
         };
         if matches!(word, "con" | "prn" | "aux" | "nul") || device("com") || device("lpt") {
             return Err(NameError::Reserved(word.to_owned()));

@@ -4,7 +4,12 @@
 //! with the data; batches after it name that batch. Only what is carried is in it: no virtual or
 //! shadow tables, nothing named `sqlite_*` or `_holdfast*`, no generated columns.
 
-use serde::{Deserialize, Serialize};
+use crate::codec::read::bounded;
+use crate::limits;
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use thiserror::Error;
 
 /// A table's place in [`Schema::tables`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -20,9 +25,11 @@ pub struct ColumnIndex(pub u32);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schema {
     /// The tables that are carried, by name.
+    #[serde(deserialize_with = "bounded::<{ limits::TABLES }, _, _>")]
     pub tables: Vec<Table>,
     /// The statements that make them and what belongs to them (`sqlite_schema`), in an order in
     /// which they can be run: tables, indexes, views, triggers.
+    #[serde(deserialize_with = "bounded::<{ limits::OBJECTS }, _, _>")]
     pub objects: Vec<SchemaObject>,
     /// `PRAGMA user_version`.
     pub user_version: i32,
@@ -36,13 +43,14 @@ pub struct Table {
     /// Its name as written in the schema.
     pub name: String,
     /// Its columns in their order, generated ones left out.
+    #[serde(deserialize_with = "bounded::<{ limits::COLUMNS }, _, _>")]
     pub columns: Vec<String>,
     /// What tells its rows apart.
     pub identity: RowIdentity,
 }
 
-/// What tells the rows of a table apart.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What tells the rows of a table apart. On the wire: a list of columns, or the rowid's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowIdentity {
     /// The primary key, its columns in the key's order.
     Key(Vec<ColumnIndex>),
@@ -64,17 +72,84 @@ pub struct SchemaObject {
     pub sql: String,
 }
 
-/// The kinds of `sqlite_schema` rows, in the order in which they can be made.
+/// The kinds of `sqlite_schema` rows, in the order in which they can be made. The numbers are
+/// part of the wire format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "u8", try_from = "u8")]
 pub enum ObjectKind {
     /// A table.
-    Table,
+    Table = 0,
     /// An index that has a statement of its own.
-    Index,
+    Index = 1,
     /// A view.
-    View,
+    View = 2,
     /// A trigger of the application.
-    Trigger,
+    Trigger = 3,
+}
+
+/// A number that no kind of `sqlite_schema` row has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("unknown kind of schema object {0}")]
+pub struct UnknownKind(pub u8);
+
+impl From<ObjectKind> for u8 {
+    fn from(kind: ObjectKind) -> Self {
+        kind as Self
+    }
+}
+
+impl TryFrom<u8> for ObjectKind {
+    type Error = UnknownKind;
+
+    fn try_from(number: u8) -> Result<Self, UnknownKind> {
+        Ok(match number {
+            0 => Self::Table,
+            1 => Self::Index,
+            2 => Self::View,
+            3 => Self::Trigger,
+            other => return Err(UnknownKind(other)),
+        })
+    }
+}
+
+impl Serialize for RowIdentity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Key(columns) => columns.serialize(serializer),
+            Self::Rowid(name) => serializer.serialize_str(name),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RowIdentity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct IdentityVisitor;
+
+        impl<'de> Visitor<'de> for IdentityVisitor {
+            type Value = RowIdentity;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of columns or the rowid's name")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<RowIdentity, E> {
+                Ok(RowIdentity::Rowid(name.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<RowIdentity, A::Error> {
+                let mut key = Vec::new();
+                while let Some(column) = seq.next_element()? {
+                    if key.len() == limits::COLUMNS {
+                        return Err(A::Error::custom("more columns than a table can have"));
+                    }
+                    key.push(column);
+                }
+                Ok(RowIdentity::Key(key))
+            }
+        }
+
+        deserializer.deserialize_any(IdentityVisitor)
+    }
 }
 
 impl Schema {

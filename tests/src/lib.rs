@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What the end-to-end tests share. The tests themselves run real processes, files and sockets.
+
+pub mod relay;

@@ -63,7 +63,7 @@ pub enum Slice {
 
 /// A rescan under way. It lives in memory: after a restart the position still says that one is
 /// due, and it begins anew, with nothing left to find in what it had done.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Rescan {
     tables: VecDeque<(TableIndex, Stage)>,
 }

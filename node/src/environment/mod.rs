@@ -96,6 +96,9 @@ pub trait Environment: Debug + Send + Sync + 'static {
     /// another identity, an edited one the same.
     fn file_identity(&self, path: &Path) -> io::Result<Option<FileIdentity>>;
 
+    /// The path of a file that exists, with links followed.
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf>;
+
     /// Free bytes where `path` lies.
     fn free_space(&self, path: &Path) -> io::Result<u64>;
 

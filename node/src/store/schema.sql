@@ -53,6 +53,7 @@ CREATE TABLE branch (
   base      INTEGER NOT NULL,         -- the sequence at which content began; 0: empty from the start
   base_held INTEGER NOT NULL,         -- whether that content is durable here
   applied   INTEGER NOT NULL,         -- the highest sequence applied to this site's copy
+  as_of_ms  INTEGER NOT NULL,         -- the time of that batch
   ended     INTEGER NOT NULL DEFAULT 0
 );
 
@@ -71,19 +72,10 @@ CREATE TABLE signature (
   PRIMARY KEY (branch, sequence)
 ) WITHOUT ROWID;
 
--- The schemas that batches of a branch refer to, by the sequence that brought them.
-CREATE TABLE branch_schema (
-  branch   INTEGER NOT NULL,
-  sequence INTEGER NOT NULL,
-  schema   BLOB NOT NULL,
-  PRIMARY KEY (branch, sequence)
-) WITHOUT ROWID;
-
--- Bases: signed manifests, and the chunks that came so far. Chunks lie in DIR/snapshots.
+-- Bases: signed manifests. Their chunks lie in DIR/snapshots.
 CREATE TABLE manifest (
   branch   INTEGER PRIMARY KEY,
-  manifest BLOB NOT NULL,             -- with its signature, as on the wire
-  complete INTEGER NOT NULL
+  manifest BLOB NOT NULL              -- with its signature, as on the wire
 );
 
 -- How far other sites are, as they said themselves or as a third one told.

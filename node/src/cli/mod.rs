@@ -1,0 +1,164 @@
+//! The command line, a file a command. Results go to stdout, for people or as one JSON document;
+//! everything else goes to stderr.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where things are printed")]
+
+mod attach;
+mod demo;
+mod detach;
+mod ground;
+mod init;
+mod invite;
+mod join;
+mod run;
+mod status;
+
+use clap::{Parser, Subcommand};
+use node::environment::Environment;
+use node::environment::production::Production;
+use node::failure::{Failure, FailureKind};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tracing_subscriber::EnvFilter;
+
+/// Keeps a shop's SQLite database safe at its other locations.
+#[derive(Debug, Parser)]
+#[command(name = "node", version, propagate_version = true)]
+struct Arguments {
+    /// The site's own directory
+    #[arg(long, env = "NODE_DIR", global = true, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a site and a new group with it as the first member
+    Init(init::Arguments),
+    /// Print a code that admits one site to the group, once
+    Invite(invite::Arguments),
+    /// Make a site and join the group of an invitation code
+    Join(join::Arguments),
+    /// Put a SQLite database under sync
+    Attach(attach::Arguments),
+    /// Remove everything that attach put into a database
+    Detach(detach::Arguments),
+    /// Run the site until SIGTERM or Ctrl-C
+    Run(run::Arguments),
+    /// Tell how safe the data is
+    Status(status::Arguments),
+    /// Show three sites on this machine with a sample shop
+    Demo(demo::Arguments),
+}
+
+/// What every command is given.
+struct Context {
+    environment: Arc<dyn Environment>,
+    dir: Option<PathBuf>,
+    json: bool,
+}
+
+impl Context {
+    /// Prints a result: `value` with `--json`, else `text`.
+    ///
+    /// # Errors
+    /// Stdout is gone.
+    fn print(&self, value: &Value, text: &str) -> Result<(), Failure> {
+        let mut stdout = std::io::stdout().lock();
+        let written = if self.json {
+            writeln!(stdout, "{value}")
+        } else {
+            write!(stdout, "{text}{}", if text.ends_with('\n') { "" } else { "\n" })
+        };
+        written.and_then(|()| stdout.flush()).map_err(|error| {
+            Failure::unable(
+                format!("The result can't be printed: {error}."),
+                "Look at where the output goes.",
+            )
+        })
+    }
+
+    /// Says something beside the result.
+    fn say(&self, text: &str) {
+        eprintln!("{text}");
+    }
+}
+
+/// Runs the command of this process's arguments.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are results; the rest is wrong usage.
+            let code = if error.use_stderr() { 2 } else { 0 };
+            // If even that can't be printed, the exit code still tells.
+            drop(error.print());
+            return ExitCode::from(code);
+        }
+    };
+    let default = if matches!(arguments.command, Command::Run(_)) { "info" } else { "warn" };
+    let filter =
+        EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    let context = Context {
+        environment: Arc::new(Production::default()),
+        dir: arguments.dir,
+        json: arguments.json,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(perform(&context, arguments.command));
+            // Nothing waits for what still runs in the background.
+            runtime.shutdown_background();
+            result
+        }
+        Err(error) => Err(Failure::unable(
+            format!("The program can't start: {error}."),
+            "Look at the limits of this system.",
+        )),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            if context.json {
+                let kind = match failure.kind {
+                    FailureKind::Refused => "refused",
+                    FailureKind::Usage => "usage",
+                    FailureKind::Unable => "unable",
+                };
+                let error = json!({
+                    "error": {"kind": kind, "what": failure.what, "remedy": failure.remedy}
+                });
+                println!("{error}");
+            }
+            eprintln!("{failure}");
+            ExitCode::from(failure.kind.exit_code())
+        }
+    }
+}
+
+/// Runs one command; returns the exit code of an answer, 0 or 1.
+async fn perform(context: &Context, command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::Init(arguments) => init::run(context, arguments),
+        Command::Invite(arguments) => invite::run(context, arguments).await,
+        Command::Join(arguments) => join::run(context, arguments).await,
+        Command::Attach(arguments) => attach::run(context, arguments).await,
+        Command::Detach(arguments) => detach::run(context, arguments).await,
+        Command::Run(arguments) => run::run(context, arguments).await,
+        Command::Status(arguments) => status::run(context, arguments).await,
+        Command::Demo(arguments) => demo::run(context, arguments).await,
+    }
+}

@@ -1,0 +1,575 @@
+//! Putting a database under sync, and taking it out. Attaching takes several steps, so that other
+//! databases are served between them; until the last one nothing of it counts, and one that was
+//! cut off is begun again by attaching again.
+
+use super::{Engine, EngineError, EngineWorker};
+use crate::capture::{
+    CaptureError, Captured, Images, JournalMode, Limits, PackedKey, Polite, Position, Reading,
+    Rescan, fold,
+};
+use crate::failure::Failure;
+use crate::store::{BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, databases};
+use conflict::{Timestamp, Value};
+use protocol::branch::{Mode, Opening};
+use protocol::change::{Body, Operation, RowChange};
+use protocol::limits::CHUNK;
+use protocol::schema::{RowIdentity, Table, TableIndex};
+use protocol::snapshot::{ChunkInfo, Manifest, encode_chunk};
+use protocol::{
+    BranchId, ChainHash, DatabaseId, Epoch, Name, Sequence, SignedManifest, SignedOpening,
+};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What is to be attached.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AttachRequest {
+    /// What it is called in the group.
+    pub name: Name,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Whether to switch it to a write-ahead log.
+    pub wal: bool,
+}
+
+/// What was attached.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Attached {
+    /// Its name.
+    pub database: String,
+    /// Its id.
+    pub database_id: String,
+    /// Where it lies.
+    pub path: String,
+    /// `mirror`.
+    pub mode: String,
+    /// What was found in each table.
+    pub tables: Vec<AttachedTable>,
+    /// What a person should know.
+    pub findings: Vec<String>,
+}
+
+/// What was found in a table.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AttachedTable {
+    /// Its name.
+    pub name: String,
+    /// How many rows it has.
+    pub rows: u64,
+    /// How it is carried.
+    pub finding: String,
+}
+
+/// An attach under way.
+struct Attaching {
+    database: DatabaseRow,
+    position: Position,
+    rescan: Rescan,
+    application: crate::capture::Application,
+}
+
+/// How long attach waits for a moment at which nobody is at the file.
+const PATIENCE: Duration = Duration::from_secs(10);
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
+
+/// Puts a database under sync: installs the triggers, takes the images of all rows, and makes the
+/// base that others start from.
+///
+/// # Errors
+/// Why it is refused or could not be done; then nothing has changed but perhaps that triggers
+/// stay in the file, which the next attach or detach removes.
+pub async fn attach(
+    engine: &EngineWorker,
+    request: AttachRequest,
+) -> Result<(DatabaseNumber, BranchId, Attached), EngineError> {
+    let mut attached = Attached {
+        database: request.name.to_string(),
+        database_id: String::new(),
+        path: request.path.display().to_string(),
+        mode: "mirror".into(),
+        tables: Vec::new(),
+        findings: Vec::new(),
+    };
+    let database = engine
+        .step("attach.begin", move |engine| {
+            let (database, tables, findings) = engine.begin_attach(&request)?;
+            Ok((database, tables, findings))
+        })
+        .await?;
+    let (database, tables, findings) = database;
+    attached.tables = tables;
+    attached.findings = findings;
+    attached.database_id = database.id.to_string();
+    let begun = tokio::time::Instant::now();
+    let mut attaching = loop {
+        let row = database.clone();
+        let installed =
+            engine.step("attach.install", move |engine| engine.install_capture(row)).await;
+        match installed {
+            Ok(Some(attaching)) => break attaching,
+            Ok(None) if begun.elapsed() < PATIENCE => {}
+            Err(EngineError::Capture(error)) if error.is_busy() && begun.elapsed() < PATIENCE => {}
+            Ok(None) => return Err(CaptureError::Locked(database.path.clone()).into()),
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(BETWEEN_TRIES).await;
+    };
+    loop {
+        let (back, done) =
+            engine.step("attach.images", move |engine| engine.take_images(attaching)).await?;
+        attaching = back;
+        if done {
+            break;
+        }
+    }
+    let base = engine.step("attach.open", move |engine| engine.open_base(attaching)).await?;
+    let mut base = base;
+    loop {
+        let (back, done) =
+            engine.step("attach.base", move |engine| engine.write_base(base)).await?;
+        base = back;
+        if done {
+            break;
+        }
+    }
+    let number = base.database.number;
+    let (branch, counts) =
+        engine.step("attach.finish", move |engine| engine.finish_attach(base)).await?;
+    for (table, count) in attached.tables.iter_mut().zip(counts) {
+        table.rows = count;
+    }
+    Ok((number, branch, attached))
+}
+
+/// Removes everything that attach put into a database; waits for a moment at which nobody is at
+/// its file.
+///
+/// # Errors
+/// There is no such database here, or its file can't be written.
+pub async fn detach(
+    engine: &EngineWorker,
+    name: Name,
+) -> Result<(DatabaseNumber, Option<BranchId>), EngineError> {
+    let begun = tokio::time::Instant::now();
+    loop {
+        let wanted = name.clone();
+        let detached = engine.step("detach", move |engine| engine.detach(&wanted)).await?;
+        if let Some(detached) = detached {
+            return Ok(detached);
+        }
+        if begun.elapsed() >= PATIENCE {
+            return Err(Failure::unable(
+                format!("The file of {name} is in use without a pause."),
+                "Try again when the application rests.",
+            )
+            .into());
+        }
+        tokio::time::sleep(BETWEEN_TRIES).await;
+    }
+}
+
+/// A base being written.
+struct BaseWriter {
+    database: DatabaseRow,
+    position: Position,
+    captured: Captured,
+    opening: SignedOpening,
+    chunks: Vec<ChunkInfo>,
+    counts: Vec<u64>,
+    /// Where to go on: the table, and the key after which.
+    table: u32,
+    after: Option<PackedKey>,
+}
+
+impl Engine {
+    /// Looks at the request and the file, and remembers that an attach has begun.
+    fn begin_attach(
+        &mut self,
+        request: &AttachRequest,
+    ) -> Result<(DatabaseRow, Vec<AttachedTable>, Vec<String>), EngineError> {
+        let path = self.resolve(&request.path)?;
+        for row in self.store.databases()? {
+            if row.site != self.identity.site {
+                if row.path == path {
+                    return Err(Failure::refused(
+                        format!("{} is a mirror of another site's database.", path.display()),
+                        "Attach the application's own file.",
+                    )
+                    .into());
+                }
+                continue;
+            }
+            let same_name = row.name == request.name;
+            match row.state {
+                DatabaseState::Attached if same_name => {
+                    return Err(Failure::refused(
+                        format!("This site has a database {} already.", row.name),
+                        "Choose another name, or `detach` that one first.",
+                    )
+                    .into());
+                }
+                DatabaseState::Attached if row.path == path => {
+                    return Err(Failure::refused(
+                        format!("{} is attached already, as {}.", path.display(), row.name),
+                        "`detach` it first to attach it under another name.",
+                    )
+                    .into());
+                }
+                DatabaseState::Attaching if same_name || row.path == path => {
+                    self.forget_database(row.number)?;
+                }
+                _ => {}
+            }
+        }
+        let mut id = [0; 16];
+        self.environment.fill_random(&mut id);
+        let id = DatabaseId(uuid::Builder::from_random_bytes(id).into_uuid());
+        let mut database = DatabaseRow {
+            number: DatabaseNumber(0),
+            id,
+            name: request.name.clone(),
+            site: self.identity.site,
+            mode: Mode::Mirror,
+            state: DatabaseState::Attaching,
+            path,
+            branch: None,
+        };
+        let mut application =
+            self.application(database.path.clone(), &database, Captured::default());
+        let inspection = application.inspect()?;
+        if let Some(refusal) = inspection.refusal() {
+            let (what, remedy) = (refusal.what.clone(), refusal.remedy.clone());
+            return Err(CaptureError::Refused { what, remedy }.into());
+        }
+        let mut findings: Vec<String> =
+            inspection.findings.iter().map(|f| format!("{} {}", f.what, f.remedy)).collect();
+        if request.wal && inspection.journal != JournalMode::Wal {
+            application.switch_to_wal()?;
+        } else if inspection.journal != JournalMode::Wal {
+            findings.push(
+                "It does not use write-ahead logging: reading can make the application wait for \
+                 moments. `attach --wal` switches it."
+                    .into(),
+            );
+        }
+        let tables = inspection
+            .schema
+            .tables
+            .iter()
+            .zip(&inspection.tables)
+            .map(|(table, inspected)| AttachedTable {
+                name: table.name.clone(),
+                rows: 0,
+                finding: inspected.finding.clone(),
+            })
+            .collect();
+        database.number = databases::add_database(self.store.connection(), &database)?;
+        Ok((database, tables, findings))
+    }
+
+    /// Puts log, marker and triggers into the file; `None`: somebody is at it.
+    fn install_capture(&mut self, database: DatabaseRow) -> Result<Option<Attaching>, EngineError> {
+        let mut application =
+            self.application(database.path.clone(), &database, Captured::default());
+        // What an attach of this site left that was cut off, or whose database was detached with
+        // the file away, is taken over; what another site's has put there is not.
+        let take_over = match application.marker()? {
+            Some(marker) if marker.site == self.identity.site => !self
+                .store
+                .databases()?
+                .iter()
+                .any(|row| row.id == marker.database && row.state == DatabaseState::Attached),
+            _ => false,
+        };
+        let number = database.number.0;
+        let installed = self.store.transaction(|transaction| -> Result<_, EngineError> {
+            let images = Images::new(transaction, number);
+            let Polite::Done(position) = application.install(&images, take_over)? else {
+                return Ok(None);
+            };
+            let schema = application.captured().schema.clone();
+            images.store_schema(&position, &schema, Sequence(1))?;
+            Ok(Some(position))
+        })?;
+        let Some(position) = installed else { return Ok(None) };
+        let tables = 0..application.captured().schema.tables.len() as u32;
+        let rescan = Rescan::fresh(tables.map(TableIndex));
+        Ok(Some(Attaching { database, position, rescan, application }))
+    }
+
+    /// Takes the images of some more rows; whether all are taken, and nothing was noted since.
+    fn take_images(&mut self, attaching: Attaching) -> Result<(Attaching, bool), EngineError> {
+        let Attaching { database, mut position, mut rescan, mut application } = attaching;
+        let number = database.number.0;
+        let work = {
+            let images = Images::new(self.store.connection(), number);
+            rescan.next(application.captured(), &images, Limits::default())?
+        };
+        let done = match application.read(&position, Limits::default(), work.as_ref()) {
+            Ok(Reading::Nothing) => true,
+            Ok(Reading::Notes(notes)) => {
+                self.store.transaction(|transaction| -> Result<_, EngineError> {
+                    let images = Images::new(transaction, number);
+                    let folded = fold(&notes, application.captured(), &images, Timestamp::ZERO)?;
+                    images.store_position(&notes.position)?;
+                    rescan.advance(&notes, &folded);
+                    rescan.extend(Rescan::vanished(folded.miscounted.iter().copied()));
+                    Ok(())
+                })?;
+                application.harvested(&notes);
+                position = notes.position;
+                rescan.is_done() && !notes.more && work.is_none()
+            }
+            Ok(Reading::Moved | Reading::WentBack) => {
+                return Err(Failure::unable(
+                    format!(
+                        "The schema of {} was changed while it was being attached.",
+                        database.path.display()
+                    ),
+                    "Attach it again.",
+                )
+                .into());
+            }
+            Err(error) if error.is_busy() => false,
+            Err(error) => return Err(error.into()),
+        };
+        Ok((Attaching { database, position, rescan, application }, done))
+    }
+
+    /// Opens the branch, and begins the base of what is in the images.
+    fn open_base(&mut self, attaching: Attaching) -> Result<BaseWriter, EngineError> {
+        let Attaching { database, position, application, .. } = attaching;
+        let captured = application.captured().clone();
+        let images = Images::new(self.store.connection(), database.number.0);
+        let counts = captured
+            .numbers
+            .iter()
+            .map(|number| images.count(*number))
+            .collect::<Result<Vec<_>, _>>()?;
+        let opening = Opening {
+            database: database.id,
+            name: database.name.clone(),
+            mode: Mode::Mirror,
+            origin: self.identity.site,
+            epoch: Epoch(1),
+            parent: None,
+            base: counts.iter().any(|count| *count > 0),
+            opened: self.now(),
+        };
+        let opening = SignedOpening::open(opening, &self.key)
+            .map_err(|error| EngineError::Encoding(error.to_string()))?;
+        if opening.opening().base {
+            self.base_file(opening.id())?.clear()?;
+        }
+        Ok(BaseWriter {
+            database,
+            position,
+            captured,
+            opening,
+            chunks: Vec::new(),
+            counts,
+            table: 0,
+            after: None,
+        })
+    }
+
+    /// Writes the next chunk of the base; whether it was the last.
+    fn write_base(&mut self, mut base: BaseWriter) -> Result<(BaseWriter, bool), EngineError> {
+        const ROWS_AT_ONCE: usize = 256;
+        const CHUNK_ROWS: usize = 16 << 10;
+        if !base.opening.opening().base {
+            return Ok((base, true));
+        }
+        let images = Images::new(self.store.connection(), base.database.number.0);
+        let mut changes = Vec::new();
+        let mut bytes = 0;
+        while bytes < CHUNK && changes.len() < CHUNK_ROWS {
+            let index = TableIndex(base.table);
+            let (Some(table), Some(number)) =
+                (base.captured.schema.table(index), base.captured.number(index))
+            else {
+                break;
+            };
+            let rows = images.after(number, base.after.as_ref(), ROWS_AT_ONCE)?;
+            if rows.is_empty() {
+                base.table += 1;
+                base.after = None;
+            }
+            for (key, row) in rows {
+                bytes += row.iter().map(Value::size).sum::<usize>();
+                changes.push(insert(index, table, &key, row)?);
+                base.after = Some(key);
+                if bytes >= CHUNK {
+                    break;
+                }
+            }
+        }
+        if changes.is_empty() {
+            return Ok((base, true));
+        }
+        let body = Body { changes, ..Body::default() };
+        let (info, chunk) =
+            encode_chunk(&body).map_err(|error| EngineError::Encoding(error.to_string()))?;
+        self.base_file(base.opening.id())?.append([chunk.as_slice()])?;
+        base.chunks.push(info);
+        Ok((base, false))
+    }
+
+    /// Makes the database attached: its branch with the schema as its first batch, and the base's
+    /// manifest, all at once.
+    fn finish_attach(&mut self, base: BaseWriter) -> Result<(BranchId, Vec<u64>), EngineError> {
+        let BaseWriter { database, captured, opening, chunks, counts, position, .. } = base;
+        let number = database.number;
+        let has_base = opening.opening().base;
+        let first = if has_base { Sequence(1) } else { Sequence::ZERO };
+        let id = opening.id();
+        let start = ChainHash::start(id);
+        let branch = self.store.transaction(|transaction| -> Result<_, StoreError> {
+            databases::add_branch(transaction, number, &opening, start, first, true)
+        })?;
+        let branch: BranchRow = self.store.branch_numbered(branch)?;
+        let schema = captured.schema;
+        self.begin_branch(&branch, schema.clone())?;
+        let branch = self.store.branch_numbered(branch.number)?;
+        let manifest = has_base
+            .then(|| {
+                let manifest = Manifest {
+                    branch: id,
+                    sequence: Sequence(1),
+                    hash: branch.hash,
+                    schema: schema.clone(),
+                    rows: counts.iter().sum(),
+                    chunks,
+                };
+                SignedManifest::sign(manifest, &self.key)
+                    .map_err(|error| EngineError::Encoding(error.to_string()))
+            })
+            .transpose()?;
+        self.store.transaction(|transaction| -> Result<(), EngineError> {
+            if let Some(manifest) = &manifest {
+                databases::set_manifest(transaction, branch.number, manifest)?;
+            }
+            Images::new(transaction, number.0).store_schema(&position, &schema, Sequence(1))?;
+            databases::set_state(transaction, number, DatabaseState::Attached)?;
+            Ok(())
+        })?;
+        self.clear_alarm(&interrupted(&database.name))?;
+        Ok((id, counts))
+    }
+
+    /// Removes everything that attach put into a database; `None`: somebody is at the file, to be
+    /// tried again in a moment.
+    ///
+    /// # Errors
+    /// There is no such database here, or its file can't be written.
+    fn detach(
+        &mut self,
+        name: &Name,
+    ) -> Result<Option<(DatabaseNumber, Option<BranchId>)>, EngineError> {
+        let own = self.identity.site;
+        let database = self
+            .store
+            .databases()?
+            .into_iter()
+            .find(|row| {
+                row.site == own
+                    && row.name == *name
+                    && matches!(row.state, DatabaseState::Attached | DatabaseState::Attaching)
+            })
+            .ok_or_else(|| {
+                Failure::usage(
+                    format!("No database {name} is attached at this site."),
+                    "See `status` for the names there are.",
+                )
+            })?;
+        let mut application =
+            self.application(database.path.clone(), &database, Captured::default());
+        match application.uninstall() {
+            Ok(Polite::Done(())) => {}
+            Ok(Polite::Busy) => return Ok(None),
+            Err(error) if error.is_busy() => return Ok(None),
+            // Where there is no database any more, nothing of ours is in it.
+            Err(CaptureError::Missing(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.captures.remove(&database.number);
+        if database.state == DatabaseState::Attaching {
+            self.forget_database(database.number)?;
+            return Ok(Some((database.number, None)));
+        }
+        let branch = self.branch_of(&database)?;
+        let images = Images::new(self.store.connection(), database.number.0);
+        let schema_at = images.position()?.map_or(Sequence(1), |(_, _, at)| at);
+        self.end_branch(&branch, schema_at)?;
+        self.store.transaction(|transaction| -> Result<(), EngineError> {
+            Images::new(transaction, database.number.0).forget()?;
+            databases::set_state(transaction, database.number, DatabaseState::Detached)?;
+            Ok(())
+        })?;
+        self.clear_alarm(&format!("capture:{}", database.number.0))?;
+        Ok(Some((database.number, Some(branch.id))))
+    }
+
+    /// Raises an alarm for each attach that was cut off: its triggers write notes that nobody
+    /// reads.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn look_for_interrupted_attaches(&mut self) -> Result<(), EngineError> {
+        for row in self.store.databases()? {
+            if row.state == DatabaseState::Attaching {
+                self.raise(
+                    interrupted(&row.name),
+                    crate::store::alarms::Severity::Critical,
+                    Some(row.number),
+                    format!("Attaching {} was interrupted: it is not under sync.", row.name),
+                    "Run `attach` again, or `detach` to leave its file as it was.",
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_database(&mut self, number: DatabaseNumber) -> Result<(), EngineError> {
+        self.store.transaction(|transaction| -> Result<(), EngineError> {
+            Images::new(transaction, number.0).forget()?;
+            databases::remove_database(transaction, number)?;
+            Ok(())
+        })
+    }
+
+    /// The path with its links followed, so that one file is not attached twice.
+    fn resolve(&self, path: &std::path::Path) -> Result<PathBuf, EngineError> {
+        self.environment.canonical(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => CaptureError::Missing(path.to_owned()).into(),
+            _ => super::file_error(&path.display().to_string(), error),
+        })
+    }
+}
+
+fn interrupted(name: &Name) -> String {
+    format!("attach:{name}")
+}
+
+/// A row of an image as a base carries it.
+fn insert(
+    index: TableIndex,
+    table: &Table,
+    key: &PackedKey,
+    row: Vec<Value>,
+) -> Result<RowChange, EngineError> {
+    let short = || EngineError::Encoding(format!("an image of {} is too short", table.name));
+    let identity = match &table.identity {
+        RowIdentity::Key(columns) => columns
+            .iter()
+            .map(|column| row.get(column.0 as usize).cloned().ok_or_else(short))
+            .collect::<Result<Vec<_>, _>>()?,
+        RowIdentity::Rowid(_) => crate::capture::unpack(key.as_bytes())?,
+    };
+    let others = table
+        .other_columns()
+        .map(|column| row.get(column.0 as usize).cloned().ok_or_else(short))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(RowChange::plain(index, identity, Operation::Insert(others)))
+}

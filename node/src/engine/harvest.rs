@@ -1,0 +1,482 @@
+//! Numbering what the application committed: reading it (`capture`), and making it durable as the
+//! branch's next batch together with the images. Each method is one step; a crash between two is
+//! repaired by beginning again at the first.
+
+use super::{Engine, EngineError};
+use crate::capture::{
+    Application, CaptureError, Images, Limits, Marker, Notes, Polite, Position, Reading, Rescan,
+    fold,
+};
+use crate::store::alarms::Severity;
+use crate::store::journal::{self, NewBatch};
+use crate::store::{
+    BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, databases, settings,
+};
+use conflict::Timestamp;
+use protocol::change::{Body, RowChange, SchemaReference};
+use protocol::schema::TableIndex;
+use protocol::session::LocalBranch;
+use protocol::{Frame, Meta, Sequence, flight};
+use rusqlite::Connection;
+use std::path::PathBuf;
+
+/// An application's database under harvest.
+#[derive(Debug)]
+pub(super) struct Capture {
+    pub(super) application: Application,
+    pub(super) position: Position,
+    /// The sequence that brought the schema in force.
+    pub(super) schema_at: Sequence,
+    /// Tables still to be compared as a whole.
+    pub(super) rescan: Rescan,
+    /// Whether the last batch becomes visible only together with the next.
+    run_open: bool,
+}
+
+/// What reading came to.
+#[derive(Debug)]
+pub enum Harvest {
+    /// Nothing was committed since the last harvest.
+    Nothing,
+    /// Rows were read: [`Engine::sync_application`], then [`Engine::commit_harvest`].
+    Notes(Box<Notes>),
+    /// The schema or the file moved: [`Engine::refresh_capture`].
+    Moved,
+    /// Somebody is at it: to be tried again in a moment.
+    Busy,
+    /// It can't be harvested; an alarm says why. To be looked at again later.
+    Stopped,
+}
+
+/// What a harvest came to.
+#[derive(Debug)]
+pub struct Harvested {
+    /// How far the branch is, if a batch was numbered.
+    pub numbered: Option<LocalBranch>,
+    /// Whether there is more to read at once.
+    pub more: bool,
+}
+
+/// What is in a new batch.
+struct Draft {
+    schema: SchemaReference,
+    cleared: Vec<TableIndex>,
+    changes: Vec<RowChange>,
+    stamp: Timestamp,
+    more: bool,
+    last: bool,
+}
+
+impl Engine {
+    /// Step 1: reads what was committed since the last harvest, in one short read snapshot.
+    ///
+    /// # Errors
+    /// The store fails. What is wrong at the application's file raises an alarm.
+    pub fn read_harvest(&mut self, number: DatabaseNumber) -> Result<Harvest, EngineError> {
+        let database = self.store.database(number)?;
+        if database.state != DatabaseState::Attached || self.is_behind(&database)? {
+            return Ok(Harvest::Stopped);
+        }
+        self.load_capture(&database)?;
+        let Some(capture) = self.captures.get_mut(&number) else { return Ok(Harvest::Stopped) };
+        let work = {
+            let images = Images::new(self.store.connection(), number.0);
+            capture.rescan.next(capture.application.captured(), &images, Limits::default())?
+        };
+        let reading = capture.application.read(&capture.position, Limits::default(), work.as_ref());
+        match reading {
+            Ok(Reading::Nothing) => {
+                self.clear_alarm(&subject(number))?;
+                Ok(Harvest::Nothing)
+            }
+            Ok(Reading::Notes(notes)) => {
+                self.clear_alarm(&subject(number))?;
+                Ok(Harvest::Notes(Box::new(notes)))
+            }
+            Ok(Reading::Moved) => Ok(Harvest::Moved),
+            Ok(Reading::WentBack) => {
+                self.stop_capture(
+                    &database,
+                    format!(
+                        "The file of {} lacks changes that were already harvested: an older copy \
+                         was put in its place.",
+                        database.name
+                    ),
+                    "Nothing of it is published. Put the newer file back; or, if the older one is \
+                     meant, `detach` the database and `attach` it anew: the other sites keep what \
+                     they have beside it.",
+                )?;
+                Ok(Harvest::Stopped)
+            }
+            Err(error) => self.note_capture_error(&database, error),
+        }
+    }
+
+    /// Step 2: makes durable what was read, so that a power cut can't take back what gets a
+    /// number.
+    ///
+    /// # Errors
+    /// The system fails; then nothing must be numbered.
+    pub fn sync_application(&mut self, number: DatabaseNumber) -> Result<(), EngineError> {
+        let path = self.store.database(number)?.path;
+        self.environment
+            .sync_wal(&path)
+            .map_err(|error| super::file_error(&format!("syncing {}", path.display()), error))
+    }
+
+    /// Step 3: compares what was read with the images and numbers what changed, durably.
+    ///
+    /// # Errors
+    /// The store fails; then nothing has happened.
+    pub fn commit_harvest(
+        &mut self,
+        number: DatabaseNumber,
+        notes: &Notes,
+    ) -> Result<Harvested, EngineError> {
+        let noted = notes.written.map(|(_, latest)| latest);
+        let stamp = self.stamp(noted)?;
+        let database = self.store.database(number)?;
+        let branch = self.branch_of(&database)?;
+        let Some(capture) = self.captures.get_mut(&number) else {
+            return Ok(Harvested { numbered: None, more: false });
+        };
+        let (key, limits_more) = (&self.key, notes.more);
+        let mut rescan = capture.rescan.clone();
+        let (application, schema_at) = (&capture.application, capture.schema_at);
+        let run_open = capture.run_open;
+        let result = self.store.transaction(|transaction| -> Result<_, EngineError> {
+            let images = Images::new(transaction, number.0);
+            let folded = fold(notes, application.captured(), &images, stamp)?;
+            rescan.advance(notes, &folded);
+            rescan.extend(Rescan::vanished(folded.miscounted.iter().copied()));
+            let more = limits_more || !rescan.is_done();
+            images.store_position(&notes.position)?;
+            if folded.changes.is_empty() && run_open == more {
+                return Ok((None, more));
+            }
+            let draft = Draft {
+                schema: SchemaReference::At(schema_at),
+                cleared: Vec::new(),
+                changes: folded.changes,
+                stamp,
+                more,
+                last: false,
+            };
+            let sequence = append(transaction, &branch, draft, key)?;
+            Ok((Some(sequence), more))
+        });
+        let (numbered, more) = match result {
+            Ok(result) => result,
+            Err(error) => {
+                // What the application's value knows may be ahead of the store now.
+                self.captures.remove(&number);
+                return Err(error);
+            }
+        };
+        if let Some(capture) = self.captures.get_mut(&number) {
+            capture.application.harvested(notes);
+            capture.rescan = rescan;
+            capture.position = notes.position;
+            if numbered.is_some() {
+                capture.run_open = more;
+            }
+        }
+        let numbered = match numbered {
+            Some(_) => Some(self.local_branch(&self.store.branch_numbered(branch.number)?)?),
+            None => None,
+        };
+        Ok(Harvested { numbered, more })
+    }
+
+    /// After [`Harvest::Moved`]: puts the triggers back, and numbers the new schema. `None`:
+    /// somebody is at the file, to be tried again in a moment.
+    ///
+    /// # Errors
+    /// The store fails; what is wrong at the application's file raises an alarm.
+    pub fn refresh_capture(
+        &mut self,
+        number: DatabaseNumber,
+    ) -> Result<Option<Harvested>, EngineError> {
+        let database = self.store.database(number)?;
+        let branch = self.branch_of(&database)?;
+        let stamp = self.stamp(None)?;
+        let Some(capture) = self.captures.get_mut(&number) else { return Ok(None) };
+        let position = capture.position;
+        // Should this be cut off once the triggers are back, everything is compared: what was
+        // written while they were gone is known from nothing else.
+        Images::new(self.store.connection(), number.0).store_position(&position.unsettled())?;
+        let (key, run_open, schema_at) = (&self.key, capture.run_open, capture.schema_at);
+        let application = &mut capture.application;
+        let result = self.store.transaction(|transaction| -> Result<_, EngineError> {
+            let images = Images::new(transaction, number.0);
+            let Polite::Done(refreshed) = application.refresh(&images, &position)? else {
+                return Ok(None);
+            };
+            if refreshed.went_back {
+                return Err(CaptureError::NotAttached(application.path().to_owned()).into());
+            }
+            let more = !refreshed.rescan.is_done();
+            let next = branch.held.next();
+            let moved = refreshed.schema.is_some() || !refreshed.cleared.is_empty();
+            let schema = match &refreshed.schema {
+                Some(schema) => {
+                    images.store_schema(&refreshed.position, schema, next)?;
+                    SchemaReference::Here(Box::new(schema.clone()))
+                }
+                None => {
+                    images.store_position(&refreshed.position)?;
+                    SchemaReference::At(schema_at)
+                }
+            };
+            let sequence = if moved {
+                let draft = Draft {
+                    schema,
+                    cleared: refreshed.cleared.clone(),
+                    changes: Vec::new(),
+                    stamp,
+                    more,
+                    last: false,
+                };
+                Some(append(transaction, &branch, draft, key)?)
+            } else {
+                None
+            };
+            Ok(Some((refreshed, sequence, more)))
+        });
+        let (refreshed, sequence, more) = match result {
+            Ok(Some(result)) => result,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                self.captures.remove(&number);
+                return match error {
+                    EngineError::Capture(error) => {
+                        self.note_capture_error(&database, error)?;
+                        Ok(Some(Harvested { numbered: None, more: false }))
+                    }
+                    error => Err(error),
+                };
+            }
+        };
+        for finding in &refreshed.findings {
+            tracing::info!(database = %database.name, "{} {}", finding.what, finding.remedy);
+        }
+        if let Some(capture) = self.captures.get_mut(&number) {
+            capture.position = refreshed.position;
+            capture.rescan = refreshed.rescan;
+            if let Some(sequence) = sequence {
+                capture.run_open = more;
+                if refreshed.schema.is_some() {
+                    capture.schema_at = sequence;
+                }
+            }
+        }
+        let numbered = match sequence {
+            Some(_) => Some(self.local_branch(&self.store.branch_numbered(branch.number)?)?),
+            None => None,
+        };
+        Ok(Some(Harvested { numbered, more: more || run_open }))
+    }
+
+    /// Removes harvested notes from the application's log; `true`: more could go.
+    ///
+    /// # Errors
+    /// The store fails. A busy or missing file is left for later.
+    pub fn trim_log(&mut self, number: DatabaseNumber) -> Result<bool, EngineError> {
+        const NOTES_AT_ONCE: usize = 2000;
+        let Some(capture) = self.captures.get_mut(&number) else { return Ok(false) };
+        match capture.application.trim(&capture.position.fence, NOTES_AT_ONCE) {
+            Ok(Polite::Done(more)) => Ok(more),
+            Ok(Polite::Busy) => Ok(true),
+            Err(CaptureError::Store(error)) => Err(error.into()),
+            // The next harvest says what is wrong with the file.
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Lets a copy of the bare file hold the newest data, when nobody is at it.
+    pub fn checkpoint_application(&mut self, number: DatabaseNumber) {
+        if let Some(capture) = self.captures.get_mut(&number)
+            && let Err(error) = capture.application.checkpoint()
+        {
+            tracing::debug!(%error, "no checkpoint of the application's database");
+        }
+    }
+
+    /// Changes in an application's file that are in no batch yet; `None` if it can't be read.
+    pub(super) fn pending(&mut self, database: &DatabaseRow) -> Option<u64> {
+        self.load_capture(database).ok()?;
+        let capture = self.captures.get_mut(&database.number)?;
+        let fence = capture.position.fence;
+        capture.application.pending(&fence).ok()
+    }
+
+    /// Where the application's file lies, and whether it moved since this was asked last.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn data_version(&mut self, number: DatabaseNumber) -> Result<Option<i64>, EngineError> {
+        let database = self.store.database(number)?;
+        self.load_capture(&database)?;
+        Ok(self
+            .captures
+            .get_mut(&number)
+            .and_then(|capture| capture.application.data_version().ok()))
+    }
+
+    fn load_capture(&mut self, database: &DatabaseRow) -> Result<(), EngineError> {
+        if self.captures.contains_key(&database.number) {
+            return Ok(());
+        }
+        let images = Images::new(self.store.connection(), database.number.0);
+        let Some((position, captured, schema_at)) = images.position()? else { return Ok(()) };
+        let branch = self.branch_of(database)?;
+        let before = Sequence(branch.held.0.saturating_sub(1));
+        let run_open = match self.store.batches_after(branch.number, before, 1, 0)?.pop() {
+            Some(batch) => {
+                protocol::Header::read(&batch.frame)
+                    .map_err(|error| StoreError::Damaged(error.to_string()))?
+                    .meta
+                    .more
+            }
+            None => false,
+        };
+        let application = self.application(database.path.clone(), database, captured);
+        let capture =
+            Capture { application, position, schema_at, rescan: Rescan::default(), run_open };
+        self.captures.insert(database.number, capture);
+        Ok(())
+    }
+
+    pub(super) fn application(
+        &self,
+        path: PathBuf,
+        database: &DatabaseRow,
+        captured: crate::capture::Captured,
+    ) -> Application {
+        let marker = Marker { database: database.id, site: self.identity.site };
+        Application::new(std::sync::Arc::clone(&self.environment), path, marker, captured)
+    }
+
+    /// Whether peers hold more of a database's own branch than this site: it numbers nothing
+    /// then.
+    fn is_behind(&self, database: &DatabaseRow) -> Result<bool, StoreError> {
+        let branch = self.branch_of(database)?;
+        let known = self
+            .store
+            .progress()?
+            .into_iter()
+            .filter(|progress| progress.branch == branch.number)
+            .map(|progress| progress.durable)
+            .max()
+            .unwrap_or_default();
+        Ok(known > branch.held)
+    }
+
+    fn note_capture_error(
+        &mut self,
+        database: &DatabaseRow,
+        error: CaptureError,
+    ) -> Result<Harvest, EngineError> {
+        if error.is_busy() {
+            return Ok(Harvest::Busy);
+        }
+        if let CaptureError::Store(error) = error {
+            return Err(error.into());
+        }
+        let failure = crate::failure::Failure::from(error);
+        let what = format!("{} can't be harvested: {}", database.name, failure.what);
+        self.stop_capture(database, what, &failure.remedy)?;
+        Ok(Harvest::Stopped)
+    }
+
+    fn stop_capture(
+        &mut self,
+        database: &DatabaseRow,
+        what: String,
+        remedy: &str,
+    ) -> Result<(), StoreError> {
+        let number = database.number;
+        self.captures.remove(&number);
+        self.raise(subject(number), Severity::Critical, Some(number), what, remedy)?;
+        Ok(())
+    }
+
+    /// The last batch of a branch whose database was detached.
+    pub(super) fn end_branch(
+        &mut self,
+        branch: &BranchRow,
+        schema_at: Sequence,
+    ) -> Result<(), EngineError> {
+        let stamp = self.stamp(None)?;
+        let key = &self.key;
+        self.store.transaction(|transaction| {
+            let draft = Draft {
+                schema: SchemaReference::At(schema_at),
+                cleared: Vec::new(),
+                changes: Vec::new(),
+                stamp,
+                more: false,
+                last: true,
+            };
+            append(transaction, branch, draft, key).map(drop)
+        })
+    }
+
+    /// The first batch of a branch: it brings the schema.
+    pub(super) fn begin_branch(
+        &mut self,
+        branch: &BranchRow,
+        schema: protocol::schema::Schema,
+    ) -> Result<Sequence, EngineError> {
+        let stamp = self.stamp(None)?;
+        let key = &self.key;
+        self.store.transaction(|transaction| {
+            let draft = Draft {
+                schema: SchemaReference::Here(Box::new(schema)),
+                cleared: Vec::new(),
+                changes: Vec::new(),
+                stamp,
+                more: false,
+                last: false,
+            };
+            append(transaction, branch, draft, key)
+        })
+    }
+}
+
+fn subject(number: DatabaseNumber) -> String {
+    format!("capture:{}", number.0)
+}
+
+/// Numbers and signs a batch, and keeps the clock, in the caller's transaction.
+fn append(
+    transaction: &Connection,
+    branch: &BranchRow,
+    draft: Draft,
+    key: &protocol::SigningKey,
+) -> Result<Sequence, EngineError> {
+    let sequence = branch.held.next();
+    let meta = Meta { sequence, timestamp: draft.stamp, more: draft.more, last: draft.last };
+    let body = Body {
+        dependencies: Vec::new(),
+        schema: draft.schema,
+        cleared: draft.cleared,
+        changes: draft.changes,
+    };
+    let frame =
+        Frame::encode(&meta, &body).map_err(|error| EngineError::Encoding(error.to_string()))?;
+    let hash = branch.hash.extend(frame.as_bytes());
+    let batch = NewBatch {
+        sequence,
+        hash,
+        timestamp: draft.stamp,
+        last: draft.last,
+        frame: frame.as_bytes(),
+    };
+    journal::append(transaction, branch.number, &batch)?;
+    let signature = flight::sign(key, branch.id, sequence, hash);
+    journal::add_signature(transaction, branch.number, sequence, &signature)?;
+    databases::set_applied(transaction, branch.number, sequence, draft.stamp.wall_time())?;
+    settings::set_clock(transaction, draft.stamp)?;
+    Ok(sequence)
+}

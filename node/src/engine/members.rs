@@ -1,0 +1,336 @@
+//! Founding, inviting, admitting, and taking in what others say of the group.
+
+use super::{Engine, EngineError, file_error};
+use crate::directory::Directory;
+use crate::environment::Environment;
+use crate::failure::Failure;
+use crate::store::members::{self, InvitationRow, WRONG_TRIES};
+use crate::store::settings::{self, Identity};
+use crate::store::{Store, StoreError};
+use conflict::{SiteId, WallTime};
+use protocol::Name;
+use protocol::invitation::{Invitation, InvitationId, JoinRefusal, JoinReply, JoinRequest, Secret};
+use protocol::keys::{PublicKey, SigningKey};
+use protocol::membership::{
+    Admission, Contact, Founding, Membership, MembershipError, Record, Residues, SignedRecord,
+};
+use std::net::SocketAddr;
+
+/// The answer to a site that asked to join, and what others are to be told.
+#[derive(Debug)]
+pub struct Welcome {
+    /// What it is told.
+    pub reply: JoinReply,
+    /// The records that are new.
+    pub added: Vec<SignedRecord>,
+}
+
+/// Reads the site's key; `None` if there is none yet.
+///
+/// # Errors
+/// It can't be read, or is no key.
+pub fn read_key(
+    environment: &dyn Environment,
+    directory: &Directory,
+) -> Result<Option<SigningKey>, EngineError> {
+    let path = directory.key();
+    let bytes = environment
+        .read_file(&path)
+        .map_err(|error| file_error(&path.display().to_string(), error))?;
+    bytes
+        .map(|bytes| {
+            let seed: [u8; 32] = bytes.try_into().map_err(|_| damaged_key())?;
+            SigningKey::from_seed(seed).map_err(|_| damaged_key())
+        })
+        .transpose()
+}
+
+fn damaged_key() -> EngineError {
+    Failure::unable(
+        "The site's private key is damaged.",
+        "Put the file `key` back from a copy, or join the group anew with --replace.",
+    )
+    .into()
+}
+
+/// Reads the site's key, or makes one.
+///
+/// # Errors
+/// It can't be read or written.
+pub fn read_or_make_key(
+    environment: &dyn Environment,
+    directory: &Directory,
+) -> Result<SigningKey, EngineError> {
+    if let Some(key) = read_key(environment, directory)? {
+        return Ok(key);
+    }
+    let mut seed = [0; 32];
+    environment.fill_random(&mut seed);
+    let path = directory.key();
+    environment
+        .write_file(&path, &seed, true)
+        .map_err(|error| file_error(&path.display().to_string(), error))?;
+    SigningKey::from_seed(seed).map_err(|_| damaged_key())
+}
+
+/// Makes a new group with this site as its founder.
+///
+/// # Errors
+/// There is a site in the directory already, or it can't be written.
+pub fn found(
+    environment: &dyn Environment,
+    directory: &Directory,
+    name: &Name,
+    listen: SocketAddr,
+    addresses: &[String],
+) -> Result<Identity, EngineError> {
+    let mut store = new_store(environment, directory)?;
+    let key = read_or_make_key(environment, directory)?;
+    let founding = Founding {
+        site: fresh_site(environment),
+        name: name.clone(),
+        key: key.public(),
+        founded: environment.wall_clock(),
+    };
+    let site = founding.site;
+    let membership = Membership::found(founding, &key).map_err(malformed)?;
+    let identity = Identity { site, name: name.clone(), group: membership.group() };
+    let records: Vec<SignedRecord> = membership.records().cloned().collect();
+    store.transaction(|transaction| {
+        members::add_records(transaction, &records)?;
+        settings::set_listen(transaction, listen, addresses)?;
+        settings::set_identity(transaction, &identity)
+    })?;
+    Ok(identity)
+}
+
+/// Opens the store of a directory in which `init` or `join` begins, or began and was interrupted.
+///
+/// # Errors
+/// There is a site already, or it can't be written.
+pub fn new_store(
+    environment: &dyn Environment,
+    directory: &Directory,
+) -> Result<Store, EngineError> {
+    for path in
+        [directory.path().to_owned(), directory.path().join("mirrors"), directory.snapshots()]
+    {
+        environment
+            .create_directory(&path)
+            .map_err(|error| file_error(&path.display().to_string(), error))?;
+    }
+    let store = Store::open(environment, &directory.store(), true)?;
+    if let Some(identity) = store.identity()? {
+        return Err(Failure::usage(
+            format!("{} holds the site {:?} already.", directory.path().display(), identity.name),
+            "Choose another directory with --dir.",
+        )
+        .into());
+    }
+    Ok(store)
+}
+
+/// A new site id.
+pub fn fresh_site(environment: &dyn Environment) -> SiteId {
+    let mut random = [0; 16];
+    environment.fill_random(&mut random);
+    protocol::membership::site_id(random)
+}
+
+/// Finishes a join: writes who this site is now.
+///
+/// # Errors
+/// The records are not the group's, or the store can't be written.
+pub fn joined(
+    store: &mut Store,
+    invitation: &Invitation,
+    request: &JoinRequest,
+    records: Vec<SignedRecord>,
+    listen: SocketAddr,
+    addresses: &[String],
+) -> Result<Identity, EngineError> {
+    let mut membership = Membership::empty(invitation.group);
+    membership.merge(records).map_err(malformed)?;
+    let own = membership.member(request.site).ok_or_else(|| {
+        EngineError::from(Failure::unable(
+            "The inviting site's answer does not admit this site.",
+            "Ask for a new invitation.",
+        ))
+    })?;
+    let identity = Identity { site: request.site, name: own.name.clone(), group: invitation.group };
+    let records: Vec<SignedRecord> = membership.records().cloned().collect();
+    store.transaction(|transaction| {
+        members::add_records(transaction, &records)?;
+        settings::set_listen(transaction, listen, addresses)?;
+        settings::set_identity(transaction, &identity)
+    })?;
+    Ok(identity)
+}
+
+fn malformed(error: MembershipError) -> EngineError {
+    EngineError::Encoding(error.to_string())
+}
+
+impl Engine {
+    /// Makes an invitation that hands over half of the key residues that are free here.
+    ///
+    /// # Errors
+    /// There is no address yet at which this site could be reached, or the store fails.
+    pub fn invite(&mut self, lifetime_ms: i64) -> Result<Invitation, EngineError> {
+        let own = self.own_member()?;
+        if own.addresses.is_empty() {
+            return Err(Failure::unable(
+                "This site has no address at which others could reach it.",
+                "Start it once with `run`, or give it one with --address at `init`.",
+            )
+            .into());
+        }
+        let now = self.now();
+        let promised = self.store.promised_residues(now)?;
+        let (_, residues) = Residues(own.residues.0 & !promised.0).split();
+        let mut id = [0; 8];
+        let mut secret = [0; 16];
+        self.environment.fill_random(&mut id);
+        self.environment.fill_random(&mut secret);
+        let row = InvitationRow {
+            id: InvitationId(id),
+            secret_hash: blake3::hash(&secret).into(),
+            residues,
+            expires: WallTime(now.0.saturating_add(lifetime_ms)),
+            wrong_tries: 0,
+            admitted: None,
+        };
+        members::add_invitation(self.store.connection(), &row)?;
+        Ok(Invitation {
+            group: self.identity.group,
+            inviter: self.key.public(),
+            id: row.id,
+            secret: Secret(secret),
+            addresses: own.addresses,
+        })
+    }
+
+    /// Answers a site that asks to join and has proved to hold `key`.
+    ///
+    /// # Errors
+    /// The store fails; then nobody is admitted.
+    pub fn admit(&mut self, request: &JoinRequest, key: PublicKey) -> Result<Welcome, EngineError> {
+        let refuse =
+            |refusal| Ok(Welcome { reply: JoinReply::Refused(refusal), added: Vec::new() });
+        let Some(row) = self.store.invitation(request.id)? else {
+            return refuse(JoinRefusal::Invalid);
+        };
+        if row.wrong_tries >= WRONG_TRIES {
+            return refuse(JoinRefusal::Invalid);
+        }
+        // The hashes are compared, so that time tells nothing of the secret.
+        if blake3::hash(&request.secret.0) != blake3::Hash::from(row.secret_hash) {
+            members::count_wrong_try(self.store.connection(), request.id)?;
+            return refuse(JoinRefusal::Invalid);
+        }
+        if let Some(admitted) = row.admitted {
+            // The same site may ask again: the first answer may have been lost.
+            let same = admitted == key
+                && self.membership.by_key(&key).is_some_and(|m| m.site == request.site);
+            return if same { Ok(self.welcome(Vec::new())) } else { refuse(JoinRefusal::Used) };
+        }
+        let now = self.now();
+        if row.expires <= now {
+            return refuse(JoinRefusal::Expired);
+        }
+        if self.membership.by_name(&request.name).is_some()
+            || self.membership.member(request.site).is_some()
+            || self.membership.by_key(&key).is_some()
+        {
+            return refuse(JoinRefusal::NameTaken);
+        }
+        let record = Record::Admission(Admission {
+            group: self.identity.group,
+            site: request.site,
+            name: request.name.clone(),
+            key,
+            residues: row.residues,
+            inviter: self.identity.site,
+            admitted: now,
+        });
+        let signed = SignedRecord::sign(&record, &self.key).map_err(malformed)?;
+        self.store.transaction(|transaction| {
+            members::add_records(transaction, std::slice::from_ref(&signed))?;
+            members::use_invitation(transaction, request.id, &key)
+        })?;
+        let added = self.membership.merge(vec![signed]).map_err(malformed)?;
+        Ok(self.welcome(added))
+    }
+
+    fn welcome(&self, added: Vec<SignedRecord>) -> Welcome {
+        let records = self.membership.records().cloned().collect();
+        Welcome { reply: JoinReply::Welcome { records, clock: self.now() }, added }
+    }
+
+    /// Takes in member records from a peer; returns those that are new.
+    ///
+    /// # Errors
+    /// The store fails. Records that are no good are the inner error: the peer's fault.
+    pub fn merge_members(
+        &mut self,
+        records: Vec<SignedRecord>,
+    ) -> Result<Result<Vec<SignedRecord>, MembershipError>, EngineError> {
+        let mut membership = self.membership.clone();
+        let added = match membership.merge(records) {
+            Ok(added) => added,
+            Err(error) => return Ok(Err(error)),
+        };
+        members::add_records(self.store.connection(), &added)?;
+        self.membership = membership;
+        Ok(Ok(added))
+    }
+
+    /// Publishes how this site is reached, if that changed; returns the new record.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn set_contact(
+        &mut self,
+        addresses: Vec<String>,
+    ) -> Result<Option<SignedRecord>, EngineError> {
+        let own = self.own_member()?;
+        if own.addresses == addresses && own.contact_number > 0 {
+            return Ok(None);
+        }
+        let record = Record::Contact(Contact {
+            group: self.identity.group,
+            site: self.identity.site,
+            addresses,
+            number: own.contact_number + 1,
+        });
+        let signed = SignedRecord::sign(&record, &self.key).map_err(malformed)?;
+        members::add_records(self.store.connection(), std::slice::from_ref(&signed))?;
+        self.membership.merge(vec![signed.clone()]).map_err(malformed)?;
+        Ok(Some(signed))
+    }
+
+    /// Keeps where the site listens, so that the next run takes the same port.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn keep_listen(&mut self, listen: SocketAddr) -> Result<(), EngineError> {
+        let addresses = self.store.addresses()?;
+        Ok(settings::set_listen(self.store.connection(), listen, &addresses)?)
+    }
+
+    /// Notes that the node runs.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn keep_books(&mut self) -> Result<(), StoreError> {
+        let now = self.now();
+        settings::set_last_run(self.store.connection(), now.0)
+    }
+
+    fn own_member(&self) -> Result<protocol::membership::Member, StoreError> {
+        self.membership
+            .member(self.identity.site)
+            .cloned()
+            .ok_or_else(|| StoreError::Damaged("this site is not among the members".into()))
+    }
+}

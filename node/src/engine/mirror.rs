@@ -1,0 +1,278 @@
+//! Bringing a mirror up to what the journal holds, a bounded step at a time.
+
+use super::{Engine, EngineError};
+use crate::apply::{ApplyError, BaseLoader, Incoming, Marker, Mirror, Progress};
+use crate::snapshot::BaseFile;
+use crate::store::alarms::Severity;
+use crate::store::{BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, databases};
+use conflict::WallTime;
+use protocol::Sequence;
+use protocol::session::LocalBranch;
+use protocol::snapshot::decode_chunk;
+use protocol::{Frame, Header};
+use std::path::{Path, PathBuf};
+
+/// What a step of a mirror came to.
+#[derive(Debug)]
+pub enum MirrorStep {
+    /// It went on; there may be more to do.
+    Moved(LocalBranch),
+    /// It holds all that can be applied now.
+    Even,
+    /// It can't go on for now: the disk is full, or somebody holds the file. To be tried again.
+    Later(String),
+    /// It can't go on with this batch; an alarm says why.
+    Stuck,
+}
+
+/// Batches applied in one step: more would keep others waiting.
+const STEP_BATCHES: usize = 64;
+const STEP_BYTES: usize = 256 << 10;
+
+impl Engine {
+    /// One step of the mirror of `number`: a few batches applied, or a few chunks of its base.
+    ///
+    /// # Errors
+    /// The store fails. What goes wrong with the mirror itself is in the answer.
+    pub fn step_mirror(&mut self, number: DatabaseNumber) -> Result<MirrorStep, EngineError> {
+        let database = self.store.database(number)?;
+        if database.state != DatabaseState::Mirrored {
+            return Ok(MirrorStep::Even);
+        }
+        let branch = self.branch_of(&database)?;
+        if !branch.base_held {
+            return Ok(MirrorStep::Even);
+        }
+        let subject = format!("mirror:{}", branch.id);
+        match self.advance_mirror(&database, &branch) {
+            Ok(step) => {
+                if matches!(step, MirrorStep::Moved(_)) {
+                    self.clear_alarm(&subject)?;
+                }
+                Ok(step)
+            }
+            Err(EngineError::Apply(error)) => {
+                self.mirrors.remove(&number);
+                let name = format!("{}@{}", database.name, self.site_name(database.site));
+                let (severity, remedy) = if error.may_pass() {
+                    (
+                        Severity::Warning,
+                        "Its batches are safe in the journal and are applied once it can be \
+                         written: look at the space and the permissions of the disk.",
+                    )
+                } else {
+                    (
+                        Severity::Critical,
+                        "Its batches are safe in the journal; the mirror stays as it was before. \
+                         Keep its file for inspection.",
+                    )
+                };
+                self.raise(
+                    subject,
+                    severity,
+                    Some(number),
+                    format!("The mirror {name} can't be written: {error}."),
+                    remedy,
+                )?;
+                Ok(if error.may_pass() {
+                    MirrorStep::Later(error.to_string())
+                } else {
+                    MirrorStep::Stuck
+                })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn advance_mirror(
+        &mut self,
+        database: &DatabaseRow,
+        branch: &BranchRow,
+    ) -> Result<MirrorStep, EngineError> {
+        if !self.mirrors.contains_key(&database.number) {
+            if let Some(step) = self.load_base(database, branch)? {
+                return Ok(step);
+            }
+            let mirror = self.open_mirror(database, branch)?;
+            self.mirrors.insert(database.number, mirror);
+        }
+        let Some(mirror) = self.mirrors.get_mut(&database.number) else {
+            return Ok(MirrorStep::Even);
+        };
+        let after = mirror.marker().map_or(Sequence::ZERO, |marker| marker.sequence);
+        let mut rows = self.store.batches_after(branch.number, after, STEP_BATCHES, STEP_BYTES)?;
+        let mut incoming = Vec::with_capacity(rows.len());
+        // A run that becomes visible together is read to its end, however long.
+        loop {
+            for row in rows {
+                let header = Header::read(&row.frame)
+                    .map_err(|error| ApplyError::Malformed(error.to_string()))?;
+                let body = Frame::decode_body(&row.frame, &self.limits)
+                    .map_err(|error| ApplyError::Malformed(error.to_string()))?;
+                incoming.push(Incoming {
+                    sequence: row.sequence,
+                    timestamp: header.meta.timestamp,
+                    body,
+                    more: header.meta.more,
+                });
+            }
+            match incoming.last() {
+                Some(last) if last.more => {
+                    let after = last.sequence;
+                    rows =
+                        self.store.batches_after(branch.number, after, STEP_BATCHES, STEP_BYTES)?;
+                    if rows.is_empty() {
+                        break;
+                    }
+                }
+                _ => break,
+            }
+        }
+        if !incoming.is_empty() {
+            let applied = mirror.apply(incoming)?;
+            for left_out in applied.left_out.iter().flatten() {
+                tracing::warn!(database = %database.name, ?left_out, "left out of the mirror");
+            }
+        }
+        let Some(marker) = mirror.marker().copied() else { return Ok(MirrorStep::Even) };
+        if marker.sequence == branch.applied {
+            return Ok(MirrorStep::Even);
+        }
+        self.note_applied(branch, &marker)
+    }
+
+    fn note_applied(
+        &mut self,
+        branch: &BranchRow,
+        marker: &Marker,
+    ) -> Result<MirrorStep, EngineError> {
+        databases::set_applied(
+            self.store.connection(),
+            branch.number,
+            marker.sequence,
+            as_of(marker),
+        )?;
+        let branch = self.store.branch_numbered(branch.number)?;
+        Ok(MirrorStep::Moved(self.local_branch(&branch)?))
+    }
+
+    fn open_mirror(
+        &self,
+        database: &DatabaseRow,
+        branch: &BranchRow,
+    ) -> Result<Mirror, EngineError> {
+        self.make_parent(&database.path)?;
+        let mut mirror = Mirror::open(&*self.environment, &database.path)?;
+        match mirror.marker() {
+            None => mirror.start(database.id, branch.id)?,
+            Some(marker) if marker.branch == branch.id && marker.sequence <= branch.held => {}
+            Some(marker) => {
+                return Err(ApplyError::AlreadyStarted {
+                    branch: marker.branch,
+                    sequence: marker.sequence,
+                }
+                .into());
+            }
+        }
+        Ok(mirror)
+    }
+
+    /// Fills a new mirror with its base, a chunk a step; `None` once there is nothing (left) to
+    /// load.
+    fn load_base(
+        &mut self,
+        database: &DatabaseRow,
+        branch: &BranchRow,
+    ) -> Result<Option<MirrorStep>, EngineError> {
+        let exists =
+            self.environment.file_identity(&database.path).map_err(ApplyError::Files)?.is_some();
+        if branch.base == Sequence::ZERO || exists {
+            return Ok(None);
+        }
+        let Some(signed) = self.store.manifest(branch.number)? else {
+            return Err(StoreError::Damaged("a base without its manifest".into()).into());
+        };
+        let manifest = signed.manifest();
+        self.make_parent(&database.path)?;
+        let loading = beside(&database.path, ".loading");
+        let mut loader =
+            BaseLoader::open(&*self.environment, &loading, signed.id().0, manifest.schema.clone())?;
+        let chunks = manifest.chunks.len() as u64;
+        if let Progress::Chunk(next) = loader.progress()
+            && next < chunks
+        {
+            let file = BaseFile::open(&*self.environment, &self.directory.snapshot(branch.id))?;
+            let bytes = file
+                .chunk(u32::try_from(next).unwrap_or(u32::MAX))?
+                .ok_or_else(|| StoreError::Damaged(format!("chunk {next} of a base is gone")))?;
+            let body = decode_chunk(&bytes, &self.limits)
+                .map_err(|error| ApplyError::Malformed(error.to_string()))?;
+            loader.load(next, &body)?;
+            loader.close()?;
+            return Ok(Some(MirrorStep::Moved(self.local_branch(branch)?)));
+        }
+        // The batch at which content began lies in the journal like any other.
+        let before = Sequence(manifest.sequence.0.saturating_sub(1));
+        let Some(batch) = self.store.batches_after(branch.number, before, 1, 0)?.pop() else {
+            return Ok(Some(MirrorStep::Even));
+        };
+        let header =
+            Header::read(&batch.frame).map_err(|error| ApplyError::Malformed(error.to_string()))?;
+        let marker = Marker {
+            database_id: database.id,
+            branch: branch.id,
+            sequence: manifest.sequence,
+            timestamp: header.meta.timestamp,
+            schema_at: manifest.sequence,
+        };
+        for left_out in loader.finish(&marker)? {
+            tracing::warn!(database = %database.name, ?left_out, "left out of the mirror");
+        }
+        loader.close()?;
+        self.environment.rename(&loading, &database.path).map_err(ApplyError::Files)?;
+        self.note_applied(branch, &marker).map(Some)
+    }
+
+    fn make_parent(&self, path: &Path) -> Result<(), EngineError> {
+        if let Some(parent) = path.parent() {
+            self.environment.create_directory(parent).map_err(ApplyError::Files)?;
+        }
+        Ok(())
+    }
+
+    /// A database that was detached and attached anew under its old name is another one: the
+    /// mirror of the former is kept beside the new one's.
+    pub(super) fn set_former_aside(&mut self, new: &DatabaseRow) -> Result<(), EngineError> {
+        let formers: Vec<DatabaseRow> = self
+            .store
+            .databases()?
+            .into_iter()
+            .filter(|row| row.path == new.path && row.id != new.id)
+            .collect();
+        for former in formers {
+            if let Some(mirror) = self.mirrors.remove(&former.number) {
+                mirror.close()?;
+            }
+            let aside = beside(&former.path, &format!(".{}", former.id));
+            let exists =
+                self.environment.file_identity(&former.path).map_err(ApplyError::Files)?.is_some();
+            if exists {
+                self.environment.rename(&former.path, &aside).map_err(ApplyError::Files)?;
+            }
+            databases::set_path(self.store.connection(), former.number, &aside)?;
+            databases::set_state(self.store.connection(), former.number, DatabaseState::Detached)?;
+        }
+        Ok(())
+    }
+}
+
+fn as_of(marker: &Marker) -> WallTime {
+    marker.timestamp.wall_time()
+}
+
+/// `path` with something appended to its file name.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}

@@ -1,0 +1,348 @@
+//! Taking in what peers send: openings, flights, and how far they are. Everything is checked
+//! before it is believed, and durable before it is acknowledged.
+
+use super::{Engine, EngineError};
+use crate::store::alarms::Severity;
+use crate::store::journal::{self, NewBatch};
+use crate::store::progress::{self, PeerRow, ProgressRow};
+use crate::store::{BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, databases};
+use conflict::SiteId;
+use protocol::flight::Flight;
+use protocol::message::{Fork, Holding, Report};
+use protocol::session::LocalBranch;
+use protocol::{BranchId, ChainHash, Sequence};
+use protocol::{Mode, SignedOpening};
+
+/// What became of a flight.
+#[derive(Debug)]
+pub enum Receipt {
+    /// It is durable; how far the branch is now.
+    Stored(LocalBranch),
+    /// All of it was held already.
+    Known,
+    /// Batches before it are missing here: they are to be asked for.
+    Gap,
+    /// The branch is not known here.
+    Unknown,
+    /// The peer sent what its origin never signed: it is not to be trusted further.
+    Forged(String),
+    /// It differs from what is held here under the same sequence.
+    Forked(Fork),
+}
+
+/// A branch that came to be known.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The branch.
+    pub local: LocalBranch,
+    /// Its database.
+    pub database: DatabaseNumber,
+}
+
+impl Engine {
+    /// How far every branch is here.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn local_branches(&self) -> Result<Vec<LocalBranch>, StoreError> {
+        self.store.branches()?.iter().map(|branch| self.local_branch(branch)).collect()
+    }
+
+    /// How far a branch is here.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn local_branch(&self, branch: &BranchRow) -> Result<LocalBranch, StoreError> {
+        Ok(LocalBranch {
+            opening: branch.opening.clone(),
+            holding: Holding {
+                branch: branch.id,
+                held: branch.held,
+                hash: branch.hash,
+                durable: branch.durable(),
+                applied: branch.applied,
+                as_of: branch.as_of,
+            },
+            servable: self.store.servable(branch.number)?,
+        })
+    }
+
+    /// How far a branch is here, by its id.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn local_branch_of(&self, branch: BranchId) -> Result<Option<LocalBranch>, StoreError> {
+        self.store.branch(branch)?.map(|branch| self.local_branch(&branch)).transpose()
+    }
+
+    /// Takes in an opening: the branch is known and kept from now on. `None`: it was known, or
+    /// its origin is not (yet) a member.
+    ///
+    /// # Errors
+    /// The store fails. The inner error is the peer's fault.
+    pub fn admit_branch(
+        &mut self,
+        signed: SignedOpening,
+    ) -> Result<Result<Option<Admitted>, String>, EngineError> {
+        if self.store.branch(signed.id())?.is_some() {
+            return Ok(Ok(None));
+        }
+        let opening = signed.opening().clone();
+        let Some(origin) = self.membership.member(opening.origin).cloned() else {
+            return Ok(Ok(None));
+        };
+        if let Err(error) = signed.verify(&origin.key) {
+            return Ok(Err(error.to_string()));
+        }
+        if opening.origin == self.identity.site {
+            self.raise(
+                format!("own-branch-unknown:{}", signed.id()),
+                Severity::Critical,
+                None,
+                format!(
+                    "Other sites hold a database {:?} of this site that this site does not know: \
+                     its node.db went back in time or was lost.",
+                    opening.name
+                ),
+                "Stop this node and put its newest directory back; nothing of it is lost at the \
+                 other sites.",
+            )?;
+            return Ok(Ok(None));
+        }
+        if opening.mode == Mode::Shared || opening.parent.is_some() {
+            self.raise(
+                format!("unsupported-branch:{}", signed.id()),
+                Severity::Warning,
+                None,
+                format!(
+                    "{} has a database {:?} in a mode that this version does not know.",
+                    origin.name, opening.name
+                ),
+                "Update the node of this site.",
+            )?;
+            return Ok(Ok(None));
+        }
+        let path = self.directory.mirror(&origin.name, &opening.name);
+        let known = self.store.databases()?.into_iter().find(|row| row.id == opening.database);
+        let row = DatabaseRow {
+            number: DatabaseNumber(0),
+            id: opening.database,
+            name: opening.name.clone(),
+            site: opening.origin,
+            mode: opening.mode,
+            state: DatabaseState::Mirrored,
+            path: path.clone(),
+            branch: None,
+        };
+        if known.is_none() {
+            self.set_former_aside(&row)?;
+        }
+        let base = if opening.base { Sequence(1) } else { Sequence::ZERO };
+        let start = ChainHash::start(signed.id());
+        let database = self.store.transaction(|transaction| -> Result<_, StoreError> {
+            let number = match &known {
+                Some(known) => known.number,
+                None => databases::add_database(transaction, &row)?,
+            };
+            databases::add_branch(transaction, number, &signed, start, base, !opening.base)?;
+            Ok(number)
+        })?;
+        tracing::info!(database = %opening.name, site = %origin.name, "a database to mirror");
+        let branch = self
+            .store
+            .branch(signed.id())?
+            .ok_or_else(|| StoreError::Damaged("a branch just added is gone".into()))?;
+        Ok(Ok(Some(Admitted { local: self.local_branch(&branch)?, database })))
+    }
+
+    /// Stores a flight durably, after checking that it goes on where this site is and that its
+    /// origin signed it.
+    ///
+    /// # Errors
+    /// The store fails: nothing is acknowledged.
+    pub fn receive_flight(&mut self, flight: &Flight) -> Result<Receipt, EngineError> {
+        let Some(branch) = self.store.branch(flight.branch)? else { return Ok(Receipt::Unknown) };
+        let origin = branch.opening.opening().origin;
+        let Some(member) = self.membership.member(origin) else { return Ok(Receipt::Unknown) };
+        if flight.first > branch.held.next() {
+            return Ok(Receipt::Gap);
+        }
+        let before = Sequence(flight.first.0.saturating_sub(1));
+        let previous = if before == Sequence::ZERO {
+            Some(ChainHash::start(branch.id))
+        } else {
+            self.store.hash_at(&branch, before)?
+        };
+        let Some(previous) = previous else { return Ok(Receipt::Gap) };
+        let hashes = match flight.verify(previous, &member.key, &self.limits) {
+            Ok(hashes) => hashes,
+            Err(error) => return Ok(Receipt::Forged(error.to_string())),
+        };
+        if let Some(fork) = self.differing(&branch, flight, &hashes)? {
+            return Ok(Receipt::Forked(fork));
+        }
+        if flight.last() <= branch.held {
+            return Ok(Receipt::Known);
+        }
+        if origin == self.identity.site {
+            // Own batches that this site does not have: it numbers nothing until they are back.
+            self.raise(
+                format!("own-branch-behind:{}", branch.id),
+                Severity::Critical,
+                Some(branch.database),
+                "Other sites hold batches of this site that its own node.db lacks: it went back \
+                 in time."
+                    .into(),
+                "Stop this node and put its newest directory back; nothing of it is lost at the \
+                 other sites.",
+            )?;
+            return Ok(Receipt::Known);
+        }
+        self.store.transaction(|transaction| -> Result<(), EngineError> {
+            let places = (flight.first.0..).map(Sequence);
+            for ((sequence, frame), hash) in places.zip(&flight.frames).zip(&hashes) {
+                if sequence <= branch.held {
+                    continue;
+                }
+                let header =
+                    frame.header().map_err(|error| EngineError::Encoding(error.to_string()))?;
+                let batch = NewBatch {
+                    sequence,
+                    hash: *hash,
+                    timestamp: header.meta.timestamp,
+                    last: header.meta.last,
+                    frame: frame.as_bytes(),
+                };
+                journal::append(transaction, branch.number, &batch)?;
+            }
+            journal::add_signature(transaction, branch.number, flight.last(), &flight.signature)?;
+            Ok(())
+        })?;
+        let branch = self.store.branch_numbered(branch.number)?;
+        Ok(Receipt::Stored(self.local_branch(&branch)?))
+    }
+
+    /// The first batch of a flight that differs from what is held here under its sequence.
+    fn differing(
+        &self,
+        branch: &BranchRow,
+        flight: &Flight,
+        hashes: &[ChainHash],
+    ) -> Result<Option<Fork>, StoreError> {
+        for (sequence, hash) in (flight.first.0..=branch.held.0).map(Sequence).zip(hashes) {
+            if let Some(held) = self.store.hash_at(branch, sequence)?
+                && held != *hash
+            {
+                return Ok(Some(Fork { branch: branch.id, sequence, hash: held }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a peer that is at `holding` holds another line than this site.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn compare_lines(&self, holding: &Holding) -> Result<Option<Fork>, StoreError> {
+        let Some(branch) = self.store.branch(holding.branch)? else { return Ok(None) };
+        if holding.held > branch.held || holding.held == Sequence::ZERO {
+            return Ok(None);
+        }
+        Ok(self
+            .store
+            .hash_at(&branch, holding.held)?
+            .filter(|hash| *hash != holding.hash)
+            .map(|hash| Fork { branch: branch.id, sequence: holding.held, hash }))
+    }
+
+    /// Two lines under one branch: raises the alarm.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn note_fork(&mut self, fork: &Fork, peer: SiteId) -> Result<(), StoreError> {
+        let Some(branch) = self.store.branch(fork.branch)? else { return Ok(()) };
+        let database = self.store.database(branch.database)?;
+        let peer = self.site_name(peer);
+        self.raise(
+            format!("fork:{}", branch.id),
+            Severity::Critical,
+            Some(database.number),
+            format!(
+                "This site and {peer} hold different batches of {} under number {}: a disk was \
+                 cloned or put back from a copy.",
+                database.name, fork.sequence
+            ),
+            "Both lines are kept and nothing is exchanged for this database; find out which \
+             computer is the right one and stop the other.",
+        )?;
+        Ok(())
+    }
+
+    /// Takes in how far a peer is, as it says itself.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn note_progress(&mut self, site: SiteId, holding: &Holding) -> Result<(), StoreError> {
+        let report = Report {
+            site,
+            branch: holding.branch,
+            durable: holding.durable,
+            applied: holding.applied,
+            as_of: holding.as_of,
+        };
+        self.note_report(&report).map(drop)
+    }
+
+    /// Takes in how far a site is; returns whether that is news.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn note_report(&mut self, report: &Report) -> Result<bool, StoreError> {
+        if report.site == self.identity.site || self.membership.member(report.site).is_none() {
+            return Ok(false);
+        }
+        let Some(branch) = self.store.branch(report.branch)? else { return Ok(false) };
+        let row = ProgressRow {
+            branch: branch.number,
+            site: report.site,
+            durable: report.durable,
+            applied: report.applied,
+            as_of: report.as_of,
+        };
+        progress::set_progress(self.store.connection(), &row)
+    }
+
+    /// How far third sites are, for a peer that may not have met them.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn reports(&self, peer: SiteId) -> Result<Vec<Report>, StoreError> {
+        let branches = self.store.branches()?;
+        let reports = self.store.progress()?.into_iter().filter(|row| row.site != peer);
+        Ok(reports
+            .filter_map(|row| {
+                let branch = branches.iter().find(|branch| branch.number == row.branch)?;
+                Some(Report {
+                    site: row.site,
+                    branch: branch.id,
+                    durable: row.durable,
+                    applied: row.applied,
+                    as_of: row.as_of,
+                })
+            })
+            .collect())
+    }
+
+    /// Adds to what is known of a peer.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn note_peer(&mut self, row: &PeerRow) -> Result<(), StoreError> {
+        progress::note_peer(self.store.connection(), row)
+    }
+
+    /// A member's name, or its id where it is none.
+    pub(super) fn site_name(&self, site: SiteId) -> String {
+        self.membership.member(site).map_or_else(|| site.to_string(), |m| m.name.to_string())
+    }
+}

@@ -1,0 +1,183 @@
+//! What the store and the files say of the databases, for `status`. What is connected now is
+//! added by whoever knows.
+
+use super::{Engine, EngineError};
+use crate::store::alarms::Alarm;
+use crate::store::progress::PeerRow;
+use crate::store::{BranchRow, DatabaseRow, DatabaseState};
+use conflict::{SiteId, WallTime};
+use protocol::membership::Member;
+use protocol::{Epoch, Sequence};
+
+/// Everything that `status` tells, but for what is connected.
+#[derive(Debug)]
+pub struct View {
+    /// The time by this site's clock.
+    pub now: WallTime,
+    /// Databases, by number.
+    pub databases: Vec<DatabaseView>,
+    /// Members but this site, removed ones included.
+    pub members: Vec<Member>,
+    /// What is known of peers.
+    pub peers: Vec<PeerRow>,
+    /// The alarms that stand.
+    pub alarms: Vec<Alarm>,
+    /// When the node last ran, if it does not run now.
+    pub last_run: Option<WallTime>,
+}
+
+/// One database.
+#[derive(Debug)]
+pub struct DatabaseView {
+    /// The database.
+    pub row: DatabaseRow,
+    /// The name of the site whose it is.
+    pub site: String,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// The highest sequence here; for a mirror the newest known anywhere.
+    pub sequence: Sequence,
+    /// The highest applied here.
+    pub applied: Sequence,
+    /// The time of that batch.
+    pub as_of: WallTime,
+    /// Changes in the application's file that are in no batch yet; `None`: can't be told.
+    pub pending: Option<u64>,
+    /// The copies at other sites.
+    pub copies: Vec<CopyView>,
+    /// How much of the base is here, and of how much, while it is fetched.
+    pub base: Option<(u32, u32)>,
+}
+
+/// One copy at another site.
+#[derive(Debug)]
+pub struct CopyView {
+    /// The site.
+    pub site: SiteId,
+    /// Its name.
+    pub name: String,
+    /// Its watermark.
+    pub durable: Sequence,
+    /// What it had applied.
+    pub applied: Sequence,
+    /// The time of the batch that it applied last.
+    pub as_of: WallTime,
+    /// When the oldest batch was made that it has not applied; `None` if it has all.
+    pub lacks_since: Option<WallTime>,
+}
+
+impl DatabaseView {
+    /// Whether everything written here is durable at another site.
+    pub fn safe(&self) -> bool {
+        self.pending == Some(0) && self.copies.iter().any(|copy| copy.durable >= self.sequence)
+    }
+}
+
+impl Engine {
+    /// Looks at everything.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn view(&mut self) -> Result<View, EngineError> {
+        let now = self.now();
+        let mut databases = Vec::new();
+        for row in self.store.databases()? {
+            if matches!(row.state, DatabaseState::Attached | DatabaseState::Mirrored) {
+                databases.push(self.view_database(row)?);
+            }
+        }
+        let own = self.identity.site;
+        Ok(View {
+            now,
+            databases,
+            members: self.membership.members().filter(|m| m.site != own).cloned().collect(),
+            peers: self.store.peers()?,
+            alarms: self.store.alarms()?,
+            last_run: self.store.last_run()?.map(WallTime),
+        })
+    }
+
+    fn view_database(&mut self, row: DatabaseRow) -> Result<DatabaseView, EngineError> {
+        let branch = self.branch_of(&row)?;
+        let epoch = branch.opening.opening().epoch;
+        let progress: Vec<_> = self
+            .store
+            .progress()?
+            .into_iter()
+            .filter(|progress| progress.branch == branch.number)
+            .collect();
+        let attached = row.state == DatabaseState::Attached;
+        let known = progress.iter().map(|p| p.durable.max(p.applied)).max().unwrap_or_default();
+        let mut copies = Vec::new();
+        for progress in &progress {
+            copies.push(CopyView {
+                site: progress.site,
+                name: self.site_name(progress.site),
+                durable: progress.durable,
+                applied: progress.applied,
+                as_of: progress.as_of,
+                lacks_since: self.time_of(&branch, progress.applied.next())?,
+            });
+        }
+        // A member that has said nothing yet of this database has nothing of it.
+        if attached {
+            for member in self.membership.members() {
+                if member.site != self.identity.site
+                    && !member.removed
+                    && !copies.iter().any(|copy| copy.site == member.site)
+                {
+                    copies.push(CopyView {
+                        site: member.site,
+                        name: member.name.to_string(),
+                        durable: Sequence::ZERO,
+                        applied: Sequence::ZERO,
+                        as_of: WallTime(0),
+                        lacks_since: self.time_of(&branch, Sequence(1))?,
+                    });
+                }
+            }
+            copies.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        Ok(DatabaseView {
+            site: self.site_name(row.site),
+            epoch,
+            sequence: if attached { branch.held } else { branch.held.max(known) },
+            applied: if attached { branch.held } else { branch.applied },
+            as_of: if attached { branch.timestamp.wall_time() } else { branch.as_of },
+            pending: if attached { self.pending(&row) } else { None },
+            copies: if attached { copies } else { Vec::new() },
+            base: self.base_progress(&branch)?,
+            row,
+        })
+    }
+
+    /// When a batch was made, if it is held here.
+    fn time_of(
+        &self,
+        branch: &BranchRow,
+        sequence: Sequence,
+    ) -> Result<Option<WallTime>, EngineError> {
+        if sequence > branch.held {
+            return Ok(None);
+        }
+        let before = Sequence(sequence.0.saturating_sub(1));
+        let batches = self.store.batches_after(branch.number, before, 1, 0)?;
+        batches
+            .first()
+            .map(|batch| {
+                protocol::Header::read(&batch.frame)
+                    .map(|header| header.meta.timestamp.wall_time())
+                    .map_err(|error| EngineError::Encoding(error.to_string()))
+            })
+            .transpose()
+    }
+
+    fn base_progress(&self, branch: &BranchRow) -> Result<Option<(u32, u32)>, EngineError> {
+        if branch.base_held {
+            return Ok(None);
+        }
+        let Some(signed) = self.store.manifest(branch.number)? else { return Ok(Some((0, 0))) };
+        let all = u32::try_from(signed.manifest().chunks.len()).unwrap_or(u32::MAX);
+        Ok(Some((self.base_file(branch.id)?.count()?, all)))
+    }
+}

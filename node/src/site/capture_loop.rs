@@ -1,0 +1,135 @@
+//! Looks after one attached database: notices commits, waits until a batch is due, harvests, and
+//! tidies up when the application rests.
+
+use super::Site;
+use crate::engine::{EngineError, Harvest};
+use crate::store::DatabaseNumber;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Behind the notices of the file system, which may be missed.
+const POLL: Duration = Duration::from_secs(1);
+/// After which rest the log is trimmed and the `-wal` moved into the file.
+const REST: Duration = Duration::from_secs(3);
+/// When a file that somebody holds is tried again; it doubles up to the greatest.
+const FIRST_RETRY: Duration = Duration::from_millis(5);
+const GREATEST_RETRY: Duration = Duration::from_millis(500);
+
+/// Harvests a database until it is detached or the site stops.
+pub async fn run(site: Site, number: DatabaseNumber, path: PathBuf) {
+    let mut watch = match site.0.environment.watch(&path) {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            tracing::warn!(%error, path = %path.display(), "commits are noticed by polling only");
+            None
+        }
+    };
+    let mut version = None;
+    let mut tidied = false;
+    let mut last = Instant::now();
+    loop {
+        if site.0.hub.is_detached(number) {
+            return;
+        }
+        match harvest_all(&site, number).await {
+            Ok(true) => {
+                last = Instant::now();
+                tidied = false;
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "a harvest failed; it is tried again"),
+        }
+        // What is committed from here on is for the next batch.
+        loop {
+            let noticed = match &mut watch {
+                Some(watch) => tokio::select! {
+                    biased;
+                    () = watch.changed() => true,
+                    () = tokio::time::sleep(POLL) => false,
+                },
+                None => {
+                    tokio::time::sleep(POLL).await;
+                    false
+                }
+            };
+            if noticed {
+                tokio::time::sleep(site.0.config.batch_interval).await;
+                break;
+            }
+            let seen = site.step("capture.poll", move |engine| engine.data_version(number)).await;
+            let seen = seen.unwrap_or(None);
+            if seen != version || seen.is_none() {
+                version = seen;
+                break;
+            }
+            if !tidied && last.elapsed() >= REST {
+                tidied = true;
+                tidy(&site, number).await;
+            }
+            if site.0.hub.is_detached(number) {
+                return;
+            }
+        }
+    }
+}
+
+/// Harvests until nothing is left; whether there was anything. One harvest goes on at a time.
+pub async fn harvest_all(site: &Site, number: DatabaseNumber) -> Result<bool, EngineError> {
+    let _alone = site.0.harvesting.lock().await;
+    let mut any = false;
+    let mut retry = FIRST_RETRY;
+    loop {
+        let read = site.step("harvest.read", move |engine| engine.read_harvest(number)).await?;
+        let harvested = match read {
+            Harvest::Nothing | Harvest::Stopped => return Ok(any),
+            Harvest::Busy => None,
+            Harvest::Moved => {
+                site.step("harvest.refresh", move |engine| engine.refresh_capture(number)).await?
+            }
+            Harvest::Notes(notes) => {
+                site.step("harvest.sync", move |engine| engine.sync_application(number)).await?;
+                let harvested = site
+                    .step("harvest.commit", move |engine| engine.commit_harvest(number, &notes))
+                    .await?;
+                Some(harvested)
+            }
+        };
+        let Some(harvested) = harvested else {
+            // The application is at its file: it goes first.
+            tokio::time::sleep(retry).await;
+            retry = (retry * 2).min(GREATEST_RETRY);
+            if retry == GREATEST_RETRY {
+                return Ok(any);
+            }
+            continue;
+        };
+        any = true;
+        if let Some(local) = harvested.numbered {
+            site.0.hub.tell_branch(&local);
+        }
+    }
+}
+
+/// Trims the log and lets a copy of the bare file hold everything, while the application rests.
+async fn tidy(site: &Site, number: DatabaseNumber) {
+    for _ in 0..100 {
+        match site.step("capture.trim", move |engine| engine.trim_log(number)).await {
+            Ok(true) => tokio::time::sleep(FIRST_RETRY).await,
+            Ok(false) => break,
+            Err(error) => {
+                tracing::error!(%error, "the log of changes could not be trimmed");
+                break;
+            }
+        }
+    }
+    let done = site
+        .step("capture.checkpoint", move |engine| {
+            engine.checkpoint_application(number);
+            Ok(())
+        })
+        .await;
+    if let Err(error) = done {
+        tracing::debug!(%error, "no checkpoint");
+    }
+}

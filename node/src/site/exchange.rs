@@ -1,0 +1,525 @@
+//! One connection with a member: carries the session's words to the link and back, and its
+//! events to the engine.
+
+use super::Site;
+use super::hub::{Command, SessionNumber};
+use crate::engine::{BaseStep, EngineError, Receipt};
+use crate::store::alarms::Severity;
+use crate::store::progress::PeerRow;
+use crate::transport::{CloseCode, Link};
+use conflict::SiteId;
+use protocol::message::{BasePart, Hello, Holding, Message, VERSION, Want, WantChunks};
+use protocol::session::{Channel, Event, Session, SessionError};
+use protocol::{BranchId, Sequence};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// How long a peer may take to say hello.
+const HELLO: Duration = Duration::from_secs(20);
+/// Chunks given for one asking, at most.
+const CHUNKS_AT_ONCE: u32 = 16;
+
+/// Why a connection ended.
+enum End {
+    /// The link says so.
+    Link,
+    /// Another connection with this peer is kept, or the site stops.
+    Left,
+    /// The peer broke the protocol.
+    Peer(String),
+    /// This site's own databases failed.
+    Own(EngineError),
+}
+
+impl From<SessionError> for End {
+    fn from(error: SessionError) -> Self {
+        Self::Peer(error.to_string())
+    }
+}
+
+impl From<EngineError> for End {
+    fn from(error: EngineError) -> Self {
+        Self::Own(error)
+    }
+}
+
+/// Talks with a member until the link ends; returns whether they came to talk at all.
+pub async fn run(site: Site, link: Link, peer: SiteId, dialled: bool) -> bool {
+    let mut exchange = match Exchange::open(&site, link.clone(), peer, dialled).await {
+        Ok(exchange) => exchange,
+        Err(error) => {
+            tracing::error!(%error, "no session could be opened");
+            link.close(CloseCode::Done, "the site has a trouble of its own");
+            return false;
+        }
+    };
+    let end = exchange.talk().await;
+    let number = exchange.number.take();
+    if let Some(number) = number {
+        note_link(&site, peer, &link, None).await;
+        site.0.hub.leave(peer, number);
+    }
+    match end {
+        End::Link => {}
+        End::Left => link.close(CloseCode::Superseded, "another connection is kept"),
+        End::Peer(reason) => {
+            tracing::warn!(%peer, reason, "the connection is closed: the peer broke the protocol");
+            link.close(CloseCode::Malformed, &reason);
+        }
+        End::Own(error) => {
+            tracing::error!(%error, "the connection is closed: this site's databases fail");
+            link.close(CloseCode::Done, "the site has a trouble of its own");
+        }
+    }
+    number.is_some()
+}
+
+/// Adds what a link carried to what is known of its peer.
+pub async fn note_link(site: &Site, peer: SiteId, link: &Link, clock_offset_ms: Option<i64>) {
+    let stats = link.stats();
+    let ended = clock_offset_ms.is_none();
+    let row = PeerRow {
+        site: peer,
+        last_seen: site.0.environment.wall_clock(),
+        address: Some(stats.address.to_string()),
+        // Bytes are added up once, when the link is over.
+        sent_bytes: if ended { stats.sent_bytes } else { 0 },
+        received_bytes: if ended { stats.received_bytes } else { 0 },
+        clock_offset_ms,
+    };
+    let noted = site.step("peer.note", move |engine| Ok(engine.note_peer(&row)?)).await;
+    if let Err(error) = noted {
+        tracing::error!(%error, "what is known of a peer could not be written");
+    }
+}
+
+/// What an exchange waited for.
+enum Wake {
+    Command(Option<Command>),
+    Outlet(Option<(Channel, Permit)>),
+    Received(Option<(Channel, Vec<u8>)>),
+    Due,
+}
+
+struct Exchange {
+    site: Site,
+    link: Link,
+    peer: SiteId,
+    dialled: bool,
+    session: Session,
+    began: Instant,
+    number: Option<SessionNumber>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    outlets: Vec<(Channel, mpsc::Sender<Vec<u8>>)>,
+    vector: Option<BTreeMap<BranchId, Holding>>,
+    wanted_chunks: Option<(WantChunks, u32)>,
+}
+
+impl Exchange {
+    async fn open(
+        site: &Site,
+        link: Link,
+        peer: SiteId,
+        dialled: bool,
+    ) -> Result<Self, EngineError> {
+        let (boot, group, clock) = (site.0.boot, site.0.own, site.0.environment.wall_clock());
+        let (hello, branches) = site
+            .step("session.open", move |engine| {
+                let hello = Hello {
+                    least_version: VERSION,
+                    version: VERSION,
+                    group,
+                    site: engine.identity().site,
+                    boot,
+                    clock,
+                    members: engine.membership().digest(),
+                    program: concat!("holdfast ", env!("CARGO_PKG_VERSION")).to_owned(),
+                };
+                Ok((hello, engine.local_branches()?))
+            })
+            .await?;
+        let session = Session::open(hello, peer, branches)
+            .map_err(|error| EngineError::Encoding(error.to_string()))?;
+        let outlets = Channel::ALL.map(|channel| (channel, outlet(site, &link, channel))).into();
+        // Until the hello nobody gives commands.
+        let (_, commands) = mpsc::unbounded_channel();
+        Ok(Self {
+            site: site.clone(),
+            link,
+            peer,
+            dialled,
+            session,
+            began: Instant::now(),
+            number: None,
+            commands,
+            outlets,
+            vector: Some(BTreeMap::new()),
+            wanted_chunks: None,
+        })
+    }
+
+    async fn talk(&mut self) -> End {
+        loop {
+            if let Err(end) = self.settle().await {
+                return end;
+            }
+            let deadline = match (self.number, self.session.poll_timeout()) {
+                (None, _) => self.began + HELLO,
+                (Some(_), Some(due)) => self.began + due,
+                (Some(_), None) => self.began + Duration::from_secs(86_400 * 365),
+            };
+            let listening = self.number.is_some();
+            let ready = ready(&self.outlets, &self.session);
+            let wake = tokio::select! {
+                biased;
+                command = self.commands.recv(), if listening => Wake::Command(command),
+                outlet = ready => Wake::Outlet(outlet),
+                received = self.link.receive() => Wake::Received(received),
+                () = tokio::time::sleep_until(deadline) => Wake::Due,
+            };
+            let outcome = match wake {
+                Wake::Command(Some(command)) => self.obey(command).await,
+                Wake::Command(None) => Err(End::Left),
+                Wake::Outlet(Some((channel, permit))) => {
+                    if let Some(bytes) = self.session.poll_transmit(channel) {
+                        permit.send(bytes);
+                    }
+                    Ok(())
+                }
+                Wake::Outlet(None) | Wake::Received(None) => Err(End::Link),
+                Wake::Received(Some((channel, bytes))) => self.hear(channel, &bytes),
+                Wake::Due if listening => {
+                    self.session.handle_timeout(self.began.elapsed()).map_err(End::from)
+                }
+                Wake::Due => Err(End::Peer("it said no hello".into())),
+            };
+            if let Err(end) = outcome {
+                return end;
+            }
+        }
+    }
+
+    fn hear(&mut self, channel: Channel, bytes: &[u8]) -> Result<(), End> {
+        match channel {
+            Channel::Control => self.session.handle_control(bytes)?,
+            data => self.session.handle_data(data, bytes)?,
+        }
+        Ok(())
+    }
+
+    /// Works off what the session has to tell.
+    async fn settle(&mut self) -> Result<(), End> {
+        while let Some(event) = self.session.poll_event() {
+            self.handle(event).await?;
+        }
+        self.give_chunks().await
+    }
+
+    async fn obey(&mut self, command: Command) -> Result<(), End> {
+        let now = self.began.elapsed();
+        match command {
+            Command::Branch(local) => self.session.set_branch(now, local)?,
+            Command::Want(branch) => self.want(branch).await?,
+            Command::Unwant(branch) => self.session.unwant(branch)?,
+            Command::Members(records) => self.session.tell(&Message::Members(records))?,
+            Command::Report(report) => self.session.tell(&Message::Report(report))?,
+        }
+        Ok(())
+    }
+
+    async fn handle(&mut self, event: Event) -> Result<(), End> {
+        match event {
+            Event::Hello(hello) => self.greet(hello).await?,
+            Event::Members(records) => {
+                let merged = self
+                    .site
+                    .step("members.merge", move |engine| {
+                        let added = engine.merge_members(records)?;
+                        Ok(added.map(|added| (added, engine.membership().clone())))
+                    })
+                    .await?;
+                let (added, membership) = merged.map_err(|error| End::Peer(error.to_string()))?;
+                if !added.is_empty() {
+                    self.site.0.hub.set_membership(membership);
+                    self.site.0.hub.tell_members(&added, Some(self.peer));
+                }
+            }
+            Event::Openings(openings) => {
+                for opening in openings {
+                    let admitted = self
+                        .site
+                        .step("branch.admit", move |engine| engine.admit_branch(opening))
+                        .await?;
+                    if let Some(admitted) = admitted.map_err(End::Peer)? {
+                        self.tell_branch(&admitted.local).await?;
+                    }
+                }
+            }
+            Event::Peer(holding) => self.note_holding(holding).await?,
+            Event::Vector => {
+                let vector = self.vector.take().unwrap_or_default();
+                self.site.0.hub.with_sources(|sources| sources.connected(self.peer, vector));
+            }
+            Event::Report(report) => {
+                self.site
+                    .step("report.note", move |engine| Ok(engine.note_report(&report)?))
+                    .await?;
+            }
+            Event::Flight(flight) => {
+                let branch = flight.branch;
+                let receipt = self
+                    .site
+                    .step("flight.receive", move |engine| engine.receive_flight(&flight))
+                    .await?;
+                self.take_receipt(branch, receipt).await?;
+            }
+            Event::ReadFlight { branch, after } => {
+                let flight = self
+                    .site
+                    .step("flight.read", move |engine| engine.read_flight(branch, after))
+                    .await?;
+                self.session.supply_flight(branch, flight)?;
+            }
+            Event::ReadManifest(branch) => {
+                let manifest = self
+                    .site
+                    .step("manifest.read", move |engine| engine.read_manifest(branch))
+                    .await?;
+                if let Some(manifest) = manifest {
+                    self.session.supply_base(&BasePart::Manifest(manifest))?;
+                }
+            }
+            Event::ReadChunks(wanted) => {
+                let wanted = WantChunks { count: wanted.count.min(CHUNKS_AT_ONCE), ..wanted };
+                self.wanted_chunks = Some((wanted, 0));
+            }
+            Event::Manifest(manifest) => {
+                let step = self
+                    .site
+                    .step("manifest.receive", move |engine| engine.receive_manifest(&manifest))
+                    .await?;
+                self.take_base_step(step).await?;
+            }
+            Event::Chunk(chunk) => {
+                let step = self
+                    .site
+                    .step("chunk.receive", move |engine| engine.receive_chunk(&chunk))
+                    .await?;
+                self.take_base_step(step).await?;
+            }
+            Event::Fork(fork) => {
+                let peer = self.peer;
+                self.site
+                    .step("fork.note", move |engine| Ok(engine.note_fork(&fork, peer)?))
+                    .await?;
+                self.forget(fork.branch);
+            }
+            Event::Time(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The peer said hello: enters the hub, and tells what the peer may lack of the group.
+    async fn greet(&mut self, hello: Hello) -> Result<(), End> {
+        let hub = &self.site.0.hub;
+        let dialler = if self.dialled { hub.me() } else { self.peer };
+        let (number, commands) =
+            hub.enter(self.peer, dialler, hello.boot, self.link.clone()).ok_or(End::Left)?;
+        self.number = Some(number);
+        self.commands = commands;
+        let half_trip = self.link.stats().round_trip.as_secs_f64() * 500.0;
+        let now = self.site.0.environment.wall_clock();
+        let offset = hello.clock.0.saturating_sub(now.0).saturating_add(half_trip as i64);
+        note_link(&self.site, self.peer, &self.link, Some(offset)).await;
+        let peer = self.peer;
+        let differ = self.session.members_differ(&hello);
+        let (records, reports, branches) = self
+            .site
+            .step("peer.greet", move |engine| {
+                let records: Vec<_> = engine.membership().records().cloned().collect();
+                Ok((records, engine.reports(peer)?, engine.local_branches()?))
+            })
+            .await?;
+        if differ {
+            self.session.tell(&Message::Members(records))?;
+        }
+        // What happened between the opening of the session and its entry into the hub.
+        let since = self.began.elapsed();
+        for local in branches {
+            self.session.set_branch(since, local)?;
+        }
+        for report in reports {
+            self.session.tell(&Message::Report(report))?;
+        }
+        tracing::info!(%peer, program = hello.program, "connected");
+        Ok(())
+    }
+
+    async fn note_holding(&mut self, holding: Holding) -> Result<(), End> {
+        let peer = self.peer;
+        let fork = self
+            .site
+            .step("progress.note", move |engine| {
+                engine.note_progress(peer, &holding)?;
+                Ok(engine.compare_lines(&holding)?)
+            })
+            .await?;
+        if let Some(fork) = fork {
+            self.site.step("fork.note", move |engine| Ok(engine.note_fork(&fork, peer)?)).await?;
+            self.session.tell(&Message::Fork(fork))?;
+            self.forget(fork.branch);
+            return Ok(());
+        }
+        match &mut self.vector {
+            Some(vector) => {
+                vector.insert(holding.branch, holding);
+            }
+            None => self.site.0.hub.with_sources(|sources| sources.holding(peer, holding)),
+        }
+        self.site.0.hub.progressed();
+        Ok(())
+    }
+
+    async fn take_receipt(&mut self, branch: BranchId, receipt: Receipt) -> Result<(), End> {
+        match receipt {
+            Receipt::Stored(local) => {
+                self.tell_branch(&local).await?;
+                self.site.0.arrived.notify_one();
+            }
+            Receipt::Known | Receipt::Unknown => {}
+            Receipt::Gap => self.want(branch).await?,
+            Receipt::Forged(reason) => {
+                let peer = self.peer;
+                let told = reason.clone();
+                self.site
+                    .step("forgery.note", move |engine| {
+                        let what = format!("A peer sent batches that are not genuine: {told}.");
+                        engine.raise(
+                            format!("forged:{peer}"),
+                            Severity::Critical,
+                            None,
+                            what,
+                            "Look at that computer: its disk is damaged, or its key is stolen.",
+                        )?;
+                        Ok(())
+                    })
+                    .await?;
+                return Err(End::Peer(reason));
+            }
+            Receipt::Forked(fork) => {
+                let peer = self.peer;
+                self.site
+                    .step("fork.note", move |engine| Ok(engine.note_fork(&fork, peer)?))
+                    .await?;
+                self.session.tell(&Message::Fork(fork))?;
+                self.forget(branch);
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_base_step(&mut self, step: BaseStep) -> Result<(), End> {
+        match step {
+            BaseStep::Want(wanted) => self.session.want_chunks(wanted)?,
+            BaseStep::Complete(local) => {
+                self.tell_branch(&local).await?;
+                self.site.0.arrived.notify_one();
+            }
+            BaseStep::Nothing => {}
+            BaseStep::Forged(reason) => return Err(End::Peer(reason)),
+        }
+        Ok(())
+    }
+
+    /// Tells this peer at once, since it may wait for it, and the others through the hub.
+    async fn tell_branch(&mut self, local: &protocol::session::LocalBranch) -> Result<(), End> {
+        self.session.set_branch(self.began.elapsed(), local.clone())?;
+        self.site.0.hub.tell_branch(local);
+        Ok(())
+    }
+
+    async fn want(&mut self, branch: BranchId) -> Result<(), End> {
+        let local = self
+            .site
+            .step("branch.read", move |engine| Ok(engine.local_branch_of(branch)?))
+            .await?;
+        let Some(local) = local else { return Ok(()) };
+        let opening = local.opening.opening();
+        let base = opening.base && local.holding.durable == Sequence::ZERO;
+        self.session.want(Want { branch, after: local.holding.held, base })?;
+        Ok(())
+    }
+
+    fn forget(&self, branch: BranchId) {
+        self.site.0.hub.with_sources(|sources| {
+            sources.forget(branch);
+            Vec::new()
+        });
+    }
+
+    /// Reads chunks that were asked for, one when the last has gone.
+    async fn give_chunks(&mut self) -> Result<(), End> {
+        while self.session.queued_chunks() == 0
+            && let Some((wanted, given)) = self.wanted_chunks.take()
+            && given < wanted.count
+        {
+            let Some(index) = wanted.from.checked_add(given) else { return Ok(()) };
+            let chunk = self
+                .site
+                .step("chunk.read", move |engine| engine.read_chunk(&wanted, index))
+                .await?;
+            let Some(chunk) = chunk else { return Ok(()) };
+            self.session.supply_base(&BasePart::Chunk(chunk))?;
+            self.wanted_chunks = Some((wanted, given + 1));
+        }
+        Ok(())
+    }
+}
+
+/// A small queue before a channel of the link, so that the session decides late what goes next.
+fn outlet(site: &Site, link: &Link, channel: Channel) -> mpsc::Sender<Vec<u8>> {
+    let (sender, mut receiver) = mpsc::channel::<Vec<u8>>(1);
+    let link = link.clone();
+    // The task ends with the exchange that holds the sender, or with the link.
+    drop(site.0.environment.spawn(Box::pin(async move {
+        while let Some(bytes) = receiver.recv().await {
+            if let Err(error) = link.send(channel, bytes).await {
+                tracing::debug!(%error, "a frame was not sent");
+                return;
+            }
+        }
+    })));
+    sender
+}
+
+type Permit = mpsc::OwnedPermit<Vec<u8>>;
+type Reserving = Pin<Box<dyn Future<Output = Option<(Channel, Permit)>> + Send>>;
+
+/// Completes with the most urgent channel that can take something the session has for it, and
+/// with `None` once the link is over; never, if the session has nothing to send.
+fn ready(
+    outlets: &[(Channel, mpsc::Sender<Vec<u8>>)],
+    session: &Session,
+) -> impl Future<Output = Option<(Channel, Permit)>> + Send + use<> {
+    let mut waiting: Vec<Reserving> = Vec::new();
+    for (channel, sender) in outlets {
+        if session.wants_transmit(*channel) {
+            let (channel, sender) = (*channel, sender.clone());
+            waiting.push(Box::pin(async move {
+                sender.reserve_owned().await.ok().map(|permit| (channel, permit))
+            }));
+        }
+    }
+    std::future::poll_fn(move |context| {
+        for future in &mut waiting {
+            if let std::task::Poll::Ready(result) = future.as_mut().poll(context) {
+                return std::task::Poll::Ready(result);
+            }
+        }
+        std::task::Poll::Pending
+    })
+}

@@ -1,0 +1,305 @@
+//! What the site's tasks share: who is connected, who is whose source, who belongs to the group.
+//! Plain state behind one lock that is never held over an await.
+
+use super::sources::{Order, Sources};
+use crate::environment::TaskHandle;
+use crate::store::DatabaseNumber;
+use crate::transport::{CloseCode, Link};
+use conflict::SiteId;
+use protocol::membership::{Membership, SignedRecord};
+use protocol::message::Report;
+use protocol::session::LocalBranch;
+use protocol::{BranchId, Sequence};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+/// What a session is told by the rest of the site.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// How far a branch is here now.
+    Branch(LocalBranch),
+    /// Ask the peer for a branch, from what is held here on.
+    Want(BranchId),
+    /// Ask it for no more of a branch.
+    Unwant(BranchId),
+    /// Member records are new.
+    Members(Vec<SignedRecord>),
+    /// How far a third site is.
+    Report(Report),
+}
+
+/// A session as the hub knows it.
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    commands: mpsc::UnboundedSender<Command>,
+    link: Link,
+    dialler: SiteId,
+    boot: [u8; 8],
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct State {
+    me: SiteId,
+    membership: Membership,
+    sessions: BTreeMap<SiteId, Entry>,
+    sources: Sources,
+    dialling: BTreeSet<SiteId>,
+    detached: BTreeSet<DatabaseNumber>,
+    tasks: Vec<Box<dyn TaskHandle>>,
+    sessions_made: u64,
+    stopping: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Hub {
+    state: Mutex<State>,
+    /// Who belongs to the group, or who is connected, changed.
+    topology: Notify,
+    /// A peer said how far it is.
+    progress: Notify,
+}
+
+/// Two connections made at once differ less than this in age; an older one that the peer
+/// replaces is dead for it.
+const AT_ONCE: Duration = Duration::from_secs(10);
+
+/// The place of a session in the hub; its number tells it from a later one with the same peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionNumber(u64);
+
+impl Hub {
+    /// A hub without sessions.
+    pub fn new(me: SiteId, membership: Membership) -> Self {
+        Self {
+            state: Mutex::new(State {
+                me,
+                membership,
+                sessions: BTreeMap::new(),
+                sources: Sources::default(),
+                dialling: BTreeSet::new(),
+                detached: BTreeSet::new(),
+                tasks: Vec::new(),
+                sessions_made: 0,
+                stopping: false,
+            }),
+            topology: Notify::new(),
+            progress: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing under the lock panics half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This site.
+    pub fn me(&self) -> SiteId {
+        self.state().me
+    }
+
+    /// The group as last known.
+    pub fn membership(&self) -> Membership {
+        self.state().membership.clone()
+    }
+
+    /// Takes the group as it is known now.
+    pub fn set_membership(&self, membership: Membership) {
+        self.state().membership = membership;
+        self.topology.notify_waiters();
+    }
+
+    /// Completes when members or sessions change after this call.
+    pub fn topology(&self) -> Notified<'_> {
+        self.topology.notified()
+    }
+
+    /// Completes when a peer says how far it is after this call.
+    pub fn progress(&self) -> Notified<'_> {
+        self.progress.notified()
+    }
+
+    /// A peer said how far it is, or is gone.
+    pub fn progressed(&self) {
+        self.progress.notify_waiters();
+    }
+
+    /// Enters a session; `None` if another with this peer is kept instead. One that is replaced
+    /// is closed.
+    ///
+    /// Of two connections made at once both sides keep that of the smaller dialler; otherwise the
+    /// newer one is kept, since who dials anew has lost the old one.
+    pub fn enter(
+        &self,
+        peer: SiteId,
+        dialler: SiteId,
+        boot: [u8; 8],
+        link: Link,
+    ) -> Option<(SessionNumber, mpsc::UnboundedReceiver<Command>)> {
+        let mut state = self.state();
+        if state.stopping {
+            return None;
+        }
+        if let Some(held) = state.sessions.get(&peer) {
+            let at_once = held.boot == boot && held.since.elapsed() < AT_ONCE;
+            if at_once && held.dialler < dialler {
+                return None;
+            }
+            held.link.close(CloseCode::Superseded, "a newer connection is kept");
+        }
+        state.sessions_made += 1;
+        let number = state.sessions_made;
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let since = Instant::now();
+        state.sessions.insert(peer, Entry { number, commands, link, dialler, boot, since });
+        drop(state);
+        self.topology.notify_waiters();
+        Some((SessionNumber(number), receiver))
+    }
+
+    /// Removes a session, unless a later one has taken its place.
+    pub fn leave(&self, peer: SiteId, number: SessionNumber) {
+        let mut state = self.state();
+        if state.sessions.get(&peer).is_some_and(|entry| entry.number == number.0) {
+            state.sessions.remove(&peer);
+            let orders = state.sources.disconnected(peer);
+            dispatch(&state, orders);
+        }
+        drop(state);
+        self.topology.notify_waiters();
+        self.progress.notify_waiters();
+    }
+
+    /// Whether there is a session with a peer.
+    pub fn is_connected(&self, peer: SiteId) -> bool {
+        self.state().sessions.contains_key(&peer)
+    }
+
+    /// Whether there is a session at all.
+    pub fn any_connected(&self) -> bool {
+        !self.state().sessions.is_empty()
+    }
+
+    /// The links of all sessions.
+    pub fn links(&self) -> Vec<(SiteId, Link)> {
+        self.state().sessions.iter().map(|(peer, entry)| (*peer, entry.link.clone())).collect()
+    }
+
+    /// Notes whether a peer is being dialled.
+    pub fn set_dialling(&self, peer: SiteId, dialling: bool) {
+        let mut state = self.state();
+        if dialling {
+            state.dialling.insert(peer);
+        } else {
+            state.dialling.remove(&peer);
+        }
+    }
+
+    /// The peers that are being dialled and not connected.
+    pub fn connecting(&self) -> Vec<SiteId> {
+        let state = self.state();
+        state.dialling.iter().filter(|peer| !state.sessions.contains_key(peer)).copied().collect()
+    }
+
+    /// Whether anyone still cares about a database: it was not detached.
+    pub fn is_detached(&self, number: DatabaseNumber) -> bool {
+        self.state().detached.contains(&number)
+    }
+
+    /// A database was detached: its tasks end.
+    pub fn detached(&self, number: DatabaseNumber) {
+        self.state().detached.insert(number);
+    }
+
+    /// Tells all sessions how far a branch is here, and asks whom there is to ask.
+    pub fn tell_branch(&self, local: &LocalBranch) {
+        let mut state = self.state();
+        for entry in state.sessions.values() {
+            // A session that has just ended no longer listens.
+            drop(entry.commands.send(Command::Branch(local.clone())));
+        }
+        let origin = local.opening.opening().origin;
+        if origin != state.me {
+            let need = need(local);
+            let orders = state.sources.need(local.holding.branch, need);
+            dispatch(&state, orders);
+        }
+    }
+
+    /// Tells all sessions but one of new member records.
+    pub fn tell_members(&self, records: &[SignedRecord], but: Option<SiteId>) {
+        let state = self.state();
+        for (peer, entry) in &state.sessions {
+            if Some(*peer) != but {
+                drop(entry.commands.send(Command::Members(records.to_vec())));
+            }
+        }
+    }
+
+    /// Tells a session how far a third site is.
+    pub fn tell_report_to(&self, peer: SiteId, report: &Report) {
+        if let Some(entry) = self.state().sessions.get(&peer) {
+            drop(entry.commands.send(Command::Report(*report)));
+        }
+    }
+
+    /// Works on the sources, and passes on what that orders.
+    pub fn with_sources(&self, work: impl FnOnce(&mut Sources) -> Vec<Order>) {
+        let mut state = self.state();
+        let orders = work(&mut state.sources);
+        dispatch(&state, orders);
+    }
+
+    /// Keeps a task's handle, so that it ends with the site.
+    pub fn adopt(&self, task: Box<dyn TaskHandle>) {
+        self.state().tasks.push(task);
+    }
+
+    /// From now on nobody enters.
+    pub fn stop(&self) {
+        self.state().stopping = true;
+    }
+
+    /// Whether the site stops.
+    pub fn is_stopping(&self) -> bool {
+        self.state().stopping
+    }
+
+    /// Closes all links and ends all tasks.
+    pub fn close_all(&self, reason: &str) {
+        let state = self.state();
+        for entry in state.sessions.values() {
+            entry.link.close(CloseCode::Done, reason);
+        }
+        for task in &state.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// What this site needs of a branch.
+pub fn need(local: &LocalBranch) -> super::sources::Need {
+    super::sources::Need {
+        origin: local.opening.opening().origin,
+        held: local.holding.held,
+        base_missing: local.opening.opening().base && local.holding.durable == Sequence::ZERO,
+    }
+}
+
+fn dispatch(state: &State, orders: Vec<Order>) {
+    for order in orders {
+        let (peer, command) = match order {
+            Order::Want(peer, branch) => (peer, Command::Want(branch)),
+            Order::Unwant(peer, branch) => (peer, Command::Unwant(branch)),
+        };
+        if let Some(entry) = state.sessions.get(&peer) {
+            drop(entry.commands.send(command));
+        }
+    }
+}

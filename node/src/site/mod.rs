@@ -1,0 +1,305 @@
+//! A running site: who talks to whom, and what waits for what. Its tasks hold no database open
+//! and decide nothing about data: every step on data is the engine's, every word to a peer the
+//! session's.
+
+mod apply_loop;
+mod capture_loop;
+mod exchange;
+mod hub;
+mod join;
+mod peers;
+mod sources;
+
+use crate::config::Config;
+use crate::directory::Directory;
+use crate::engine::{self, AttachRequest, Attached, Engine, EngineError, EngineWorker};
+use crate::environment::Environment;
+use crate::failure::Failure;
+use crate::status::{Connected, Live, Status};
+use crate::store::{DatabaseNumber, DatabaseState};
+use crate::transport::{CloseCode, Endpoint, Settings};
+use hub::Hub;
+use protocol::Name;
+use protocol::invitation::Invitation;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+pub use join::{join, write_example};
+
+/// A site that runs. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Site(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    environment: Arc<dyn Environment>,
+    config: Config,
+    engine: EngineWorker,
+    endpoint: Endpoint,
+    hub: Hub,
+    /// A mirror may have something to apply.
+    arrived: Notify,
+    /// Held while a harvest goes on.
+    harvesting: tokio::sync::Mutex<()>,
+    boot: [u8; 8],
+    own: protocol::GroupId,
+}
+
+/// How long the end of a run may take.
+const DRAIN: Duration = Duration::from_secs(5);
+
+impl Site {
+    /// Starts the site of a directory: it listens, dials its peers, captures and applies until
+    /// [`Site::stop`].
+    ///
+    /// # Errors
+    /// There is no site, or it can't listen.
+    pub async fn start(
+        environment: Arc<dyn Environment>,
+        directory: Directory,
+        config: Config,
+    ) -> Result<Self, Failure> {
+        let engine = Engine::open(Arc::clone(&environment), directory).map_err(Failure::from)?;
+        let listen = engine.store().listen().map_err(Failure::from)?.ok_or_else(|| {
+            Failure::unable("The site has no address to listen on.", "Make it anew with `init`.")
+        })?;
+        let endpoint = Endpoint::new(
+            Arc::clone(&environment),
+            engine.key().seed(),
+            listen,
+            Settings::default(),
+        )
+        .map_err(|error| {
+            Failure::unable(
+                format!("This site can't listen on {listen}: {error}."),
+                "Stop the program that uses the port, or choose another at `init`.",
+            )
+        })?;
+        let actual = endpoint.local_address().map_err(|error| {
+            Failure::unable(format!("{error}."), "Look at the network of this computer.")
+        })?;
+        let mut boot = [0; 8];
+        environment.fill_random(&mut boot);
+        let hub = Hub::new(engine.identity().site, engine.membership().clone());
+        let own = engine.identity().group;
+        let engine = EngineWorker::new(&*environment, engine);
+        let site = Self(Arc::new(Shared {
+            environment,
+            config,
+            engine,
+            endpoint,
+            hub,
+            arrived: Notify::new(),
+            harvesting: tokio::sync::Mutex::new(()),
+            boot,
+            own,
+        }));
+        site.begin(actual).await.map_err(Failure::from)?;
+        Ok(site)
+    }
+
+    /// Publishes this site's addresses, opens its databases, and sets its tasks going.
+    async fn begin(&self, listen: SocketAddr) -> Result<(), EngineError> {
+        let addresses = self.addresses(listen).await?;
+        self.step("members.contact", move |engine| {
+            engine.look_for_interrupted_attaches()?;
+            engine.keep_listen(listen)?;
+            engine.set_contact(addresses)
+        })
+        .await?;
+        let membership =
+            self.step("members.read", |engine| Ok(engine.membership().clone())).await?;
+        self.0.hub.set_membership(membership);
+        let branches = self.step("branches.read", |engine| Ok(engine.local_branches()?)).await?;
+        for local in &branches {
+            self.0.hub.tell_branch(local);
+        }
+        let databases = self.step("databases.read", |engine| Ok(engine.databases()?)).await?;
+        for database in databases {
+            if database.state == DatabaseState::Attached {
+                self.spawn(capture_loop::run(self.clone(), database.number, database.path));
+            }
+        }
+        self.spawn(apply_loop::run(self.clone()));
+        self.spawn(peers::accept(self.clone()));
+        self.spawn(peers::dial_all(self.clone()));
+        self.spawn(peers::keep_books(self.clone()));
+        Ok(())
+    }
+
+    /// `--address`, or the addresses of this machine's interfaces.
+    async fn addresses(&self, listen: SocketAddr) -> Result<Vec<String>, EngineError> {
+        let given = self.step("addresses.read", |engine| Ok(engine.store().addresses()?)).await?;
+        if !given.is_empty() {
+            return Ok(given);
+        }
+        if !listen.ip().is_unspecified() {
+            return Ok(vec![listen.to_string()]);
+        }
+        let interfaces = self.0.environment.interfaces().map_err(|error| EngineError::File {
+            what: "the addresses of this machine".into(),
+            error,
+        })?;
+        let mut addresses: Vec<String> = interfaces
+            .into_iter()
+            .filter(|ip| !ip.is_loopback() && !is_link_local(ip))
+            .map(|ip| SocketAddr::new(ip, listen.port()).to_string())
+            .collect();
+        addresses.sort();
+        addresses.truncate(protocol::limits::ADDRESSES);
+        Ok(addresses)
+    }
+
+    /// Where the site listens.
+    pub fn listen(&self) -> Option<SocketAddr> {
+        self.0.endpoint.local_address().ok()
+    }
+
+    /// Puts a database under sync.
+    ///
+    /// # Errors
+    /// Why it is refused or could not be done.
+    pub async fn attach(&self, request: AttachRequest) -> Result<Attached, Failure> {
+        let (number, branch, attached) = engine::attach(&self.0.engine, request).await?;
+        let local =
+            self.step("branch.read", move |engine| Ok(engine.local_branch_of(branch)?)).await?;
+        if let Some(local) = local {
+            self.0.hub.tell_branch(&local);
+        }
+        self.spawn(capture_loop::run(self.clone(), number, PathBuf::from(&attached.path)));
+        Ok(attached)
+    }
+
+    /// Removes everything that attach put into a database.
+    ///
+    /// # Errors
+    /// Why it is refused or could not be done.
+    pub async fn detach(&self, name: Name) -> Result<(), Failure> {
+        let (number, branch) = engine::detach(&self.0.engine, name).await?;
+        self.0.hub.detached(number);
+        if let Some(branch) = branch {
+            let local =
+                self.step("branch.read", move |engine| Ok(engine.local_branch_of(branch)?)).await?;
+            if let Some(local) = local {
+                self.0.hub.tell_branch(&local);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes an invitation.
+    ///
+    /// # Errors
+    /// Why it could not be done.
+    pub async fn invite(&self, lifetime: Duration) -> Result<Invitation, Failure> {
+        let ms = i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX);
+        Ok(self.step("invite", move |engine| engine.invite(ms)).await?)
+    }
+
+    /// How safe the data is.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub async fn status(&self) -> Result<Status, Failure> {
+        let connected: Vec<_> = self.0.hub.links();
+        let live = Live {
+            listen: self.listen().map(|listen| listen.to_string()),
+            connected: connected
+                .into_iter()
+                .map(|(site, link)| {
+                    let stats = link.stats();
+                    let connected = Connected {
+                        address: stats.address.to_string(),
+                        rtt_ms: stats.round_trip.as_secs_f64() * 1000.0,
+                        sent_bytes: stats.sent_bytes,
+                        received_bytes: stats.received_bytes,
+                    };
+                    (site, connected)
+                })
+                .collect(),
+            connecting: self.0.hub.connecting(),
+        };
+        Ok(self
+            .step("status", move |engine| {
+                let view = engine.view()?;
+                Ok(Status::new(engine.identity(), &view, Some(&live)))
+            })
+            .await?)
+    }
+
+    /// Ends the run: what is noted is harvested and sent as far as that goes within a bounded
+    /// time, connections are closed, and so are all databases.
+    ///
+    /// # Errors
+    /// A database could not be closed cleanly; nothing is lost by that.
+    pub async fn stop(&self) -> Result<(), Failure> {
+        self.0.hub.stop();
+        let drained = tokio::time::timeout(DRAIN, self.drain()).await;
+        if !matches!(drained, Ok(Ok(()))) {
+            tracing::info!("stopping before everything was sent; it is sent at the next run");
+        }
+        peers::note_links(self).await;
+        self.0.hub.close_all("the site stops");
+        self.0.endpoint.close(CloseCode::Done, "the site stops").await;
+        self.0.engine.close().await.map_err(Failure::from)
+    }
+
+    /// Harvests what is noted and waits until a connected peer has made all of it durable.
+    async fn drain(&self) -> Result<(), EngineError> {
+        let databases = self.step("databases.read", |engine| Ok(engine.databases()?)).await?;
+        let attached: Vec<DatabaseNumber> = databases
+            .iter()
+            .filter(|database| database.state == DatabaseState::Attached)
+            .map(|database| database.number)
+            .collect();
+        for number in &attached {
+            capture_loop::harvest_all(self, *number).await?;
+        }
+        while self.0.hub.any_connected() {
+            let waiting = self.0.hub.progress();
+            tokio::pin!(waiting);
+            waiting.as_mut().enable();
+            let numbers = attached.clone();
+            let safe = self
+                .step("drain.look", move |engine| {
+                    let view = engine.view()?;
+                    Ok(view
+                        .databases
+                        .iter()
+                        .filter(|database| numbers.contains(&database.row.number))
+                        .all(crate::engine::DatabaseView::safe))
+                })
+                .await?;
+            if safe {
+                break;
+            }
+            waiting.await;
+        }
+        Ok(())
+    }
+
+    /// Runs a step of the engine.
+    async fn step<R: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce(&mut Engine) -> Result<R, EngineError> + Send + 'static,
+    ) -> Result<R, EngineError> {
+        self.0.engine.step(name, work).await
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let handle = self.0.environment.spawn(Box::pin(task));
+        self.0.hub.adopt(handle);
+    }
+}
+
+/// Addresses that mean nothing beyond one cable.
+fn is_link_local(ip: &std::net::IpAddr) -> bool {
+    match ip {
+        std::net::IpAddr::V4(ip) => ip.is_link_local(),
+        std::net::IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}

@@ -1,0 +1,191 @@
+//! Finding the other sites: who comes is admitted if the group knows its key, and every member
+//! is dialled until it is connected.
+
+use super::{Site, exchange, join};
+use crate::transport::{Link, LinkError, Purpose};
+use conflict::SiteId;
+use protocol::keys::PublicKey;
+use protocol::membership::Member;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The first wait after a failed dial; it doubles up to the greatest, each with jitter, so that
+/// sites that all come on at eight o'clock don't dial in step.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const GREATEST_WAIT: Duration = Duration::from_secs(60);
+/// The site with the greater id lets the other dial first.
+const POLITE_WAIT: Duration = Duration::from_millis(400);
+/// How often what only memory knows of links is written down.
+const BOOKS: Duration = Duration::from_secs(60);
+
+/// Takes whoever comes, until the site stops.
+pub async fn accept(site: Site) {
+    while let Some(arriving) = site.0.endpoint.accept().await {
+        let guest_site = site.clone();
+        drop(site.0.environment.spawn(Box::pin(async move {
+            let site = guest_site;
+            let guest = match arriving.handshake().await {
+                Ok(guest) => guest,
+                Err(error) => {
+                    tracing::debug!(%error, "a handshake failed");
+                    return;
+                }
+            };
+            if guest.purpose() == Purpose::Join {
+                let key = PublicKey(*guest.peer_key());
+                join::welcome(site, guest.admit(), key).await;
+                return;
+            }
+            let key = PublicKey(*guest.peer_key());
+            let member = site.0.hub.membership().by_key(&key).map(|member| member.site);
+            match member {
+                Some(peer) if peer != site.0.hub.me() => {
+                    exchange::run(site, guest.admit(), peer, false).await;
+                }
+                _ => {
+                    tracing::warn!(address = %guest.address(), %key, "a stranger was refused");
+                    guest.refuse("this key is not a member of the group");
+                }
+            }
+        })));
+    }
+}
+
+/// Keeps one dialling task for every member.
+pub async fn dial_all(site: Site) {
+    let mut dialled: BTreeSet<SiteId> = BTreeSet::new();
+    loop {
+        let changed = site.0.hub.topology();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        for member in site.0.hub.membership().members() {
+            if member.site != site.0.hub.me() && dialled.insert(member.site) {
+                site.spawn(dial(site.clone(), member.site));
+            }
+        }
+        changed.await;
+    }
+}
+
+/// Dials one member whenever it is not connected, until it is removed or the site stops.
+async fn dial(site: Site, peer: SiteId) {
+    let mut wait = FIRST_WAIT;
+    if peer < site.0.hub.me() {
+        tokio::time::sleep(POLITE_WAIT).await;
+    }
+    loop {
+        let changed = site.0.hub.topology();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        let member = site.0.hub.membership().member(peer).cloned();
+        let Some(member) = member.filter(|member| !member.removed) else { return };
+        if site.0.hub.is_stopping() {
+            return;
+        }
+        if site.0.hub.is_connected(peer) || member.addresses.is_empty() {
+            wait = FIRST_WAIT;
+            changed.await;
+            continue;
+        }
+        site.0.hub.set_dialling(peer, true);
+        let link = reach(&site, &member).await;
+        site.0.hub.set_dialling(peer, false);
+        match link {
+            Ok(link) if !site.0.hub.is_connected(peer) => {
+                if exchange::run(site.clone(), link, peer, true).await {
+                    wait = FIRST_WAIT;
+                }
+            }
+            Ok(_) => continue,
+            Err(reason) => tracing::debug!(site = %member.name, reason, "not reached"),
+        }
+        // A change of the peer's addresses ends the wait; other changes don't shorten it.
+        let until = Instant::now() + jitter(&site, wait);
+        wait = (wait * 2).min(GREATEST_WAIT);
+        loop {
+            let changed = site.0.hub.topology();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let addresses = site
+                .0
+                .hub
+                .membership()
+                .member(peer)
+                .map(|member| member.addresses.clone())
+                .unwrap_or_default();
+            if site.0.hub.is_connected(peer) || addresses != member.addresses {
+                wait = FIRST_WAIT;
+                break;
+            }
+            if tokio::time::timeout_at(until, changed).await.is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// Tries a member's addresses one after another, each looked up afresh.
+async fn reach(site: &Site, member: &Member) -> Result<Link, String> {
+    let mut reasons = Vec::new();
+    for address in &member.addresses {
+        match dial_address(site, address, &member.key, Purpose::Member).await {
+            Ok(link) => return Ok(link),
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    Err(reasons.join("; "))
+}
+
+/// Dials `HOST:PORT`.
+pub async fn dial_address(
+    site: &Site,
+    address: &str,
+    key: &PublicKey,
+    purpose: Purpose,
+) -> Result<Link, String> {
+    let found =
+        site.0.environment.resolve(address).await.map_err(|error| format!("{address}: {error}"))?;
+    let mut last = format!("{address}: no such name");
+    for socket in found {
+        match Link::dial(&site.0.endpoint, socket, &key.0, purpose).await {
+            Ok(link) => return Ok(link),
+            Err(LinkError::Refused { reason }) => return Err(reason),
+            Err(error) => last = error.to_string(),
+        }
+    }
+    Err(last)
+}
+
+/// Between half and the whole of `wait`.
+fn jitter(site: &Site, wait: Duration) -> Duration {
+    let mut random = [0; 2];
+    site.0.environment.fill_random(&mut random);
+    let share = 0.5 + f64::from(u16::from_be_bytes(random)) / f64::from(u16::MAX) / 2.0;
+    wait.mul_f64(share)
+}
+
+/// Writes down now and then what only memory knows.
+pub async fn keep_books(site: Site) {
+    loop {
+        tokio::time::sleep(BOOKS).await;
+        let ran = site.step("books.keep", |engine| Ok(engine.keep_books()?)).await;
+        if let Err(error) = ran {
+            tracing::error!(%error, "the site's books could not be kept");
+        }
+        let peers: Vec<SiteId> = site.0.hub.links().into_iter().map(|(peer, _)| peer).collect();
+        for peer in peers {
+            let reports = site.step("reports.read", move |engine| Ok(engine.reports(peer)?)).await;
+            for report in reports.unwrap_or_default() {
+                site.0.hub.tell_report_to(peer, &report);
+            }
+        }
+    }
+}
+
+/// Writes down what all links carried, at the end of a run.
+pub async fn note_links(site: &Site) {
+    for (peer, link) in site.0.hub.links() {
+        exchange::note_link(site, peer, &link, None).await;
+    }
+}

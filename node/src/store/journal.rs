@@ -1,0 +1,191 @@
+//! The journal: batches in their branches' order, own and others', with the signatures that
+//! cover them. It checks no signature: who appends has done so.
+
+use super::{BranchNumber, BranchRow, Store, StoreError, fixed, loaded, stored};
+use conflict::Timestamp;
+use protocol::{ChainHash, Flight, Frame, Sequence, Signature};
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// A batch as the journal holds it.
+#[derive(Clone, Debug)]
+pub struct BatchRow {
+    /// Its place in its branch.
+    pub sequence: Sequence,
+    /// Its bytes.
+    pub frame: Vec<u8>,
+}
+
+/// A batch to append.
+#[derive(Clone, Debug)]
+pub struct NewBatch<'a> {
+    /// Its place: the one after what is held.
+    pub sequence: Sequence,
+    /// The hash of the line up to it.
+    pub hash: ChainHash,
+    /// Its timestamp.
+    pub timestamp: Timestamp,
+    /// Whether the branch ends with it.
+    pub last: bool,
+    /// Its bytes.
+    pub frame: &'a [u8],
+}
+
+/// Appends a batch behind what the branch holds.
+///
+/// # Errors
+/// See [`StoreError`]; among them, that the batch is not the next one.
+pub fn append(
+    connection: &Connection,
+    branch: BranchNumber,
+    batch: &NewBatch<'_>,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("INSERT INTO batch (branch, sequence, hash, frame) VALUES (?, ?, ?, ?)")?
+        .execute(params![branch.0, stored(batch.sequence.0), batch.hash.0, batch.frame])?;
+    let moved = connection
+        .prepare_cached(
+            "UPDATE branch SET held = ?2, hash = ?3, timestamp = ?4, ended = max(ended, ?5)
+             WHERE number = ?1 AND held = ?2 - 1",
+        )?
+        .execute(params![
+            branch.0,
+            stored(batch.sequence.0),
+            batch.hash.0,
+            stored(batch.timestamp.as_u64()),
+            batch.last,
+        ])?;
+    if moved == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::Damaged(format!("batch {} is not the next one", batch.sequence)))
+    }
+}
+
+/// Keeps the signature over a branch's line up to `sequence`.
+///
+/// # Errors
+/// See [`StoreError`].
+pub fn add_signature(
+    connection: &Connection,
+    branch: BranchNumber,
+    sequence: Sequence,
+    signature: &Signature,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO signature (branch, sequence, signature) VALUES (?, ?, ?)",
+        )?
+        .execute(params![branch.0, stored(sequence.0), signature.0])?;
+    Ok(())
+}
+
+impl Store {
+    /// The highest sequence of a branch that a signature covers, hence the last that is served.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn servable(&self, branch: BranchNumber) -> Result<Sequence, StoreError> {
+        let last: Option<i64> = self
+            .connection()
+            .prepare_cached("SELECT max(sequence) FROM signature WHERE branch = ?")?
+            .query_row([branch.0], |row| row.get(0))?;
+        Ok(Sequence(loaded("sequence", last.unwrap_or(0))?))
+    }
+
+    /// The hash of a branch's line up to `sequence`, if the journal holds it.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn hash_at(
+        &self,
+        branch: &BranchRow,
+        sequence: Sequence,
+    ) -> Result<Option<ChainHash>, StoreError> {
+        if sequence == branch.held {
+            return Ok(Some(branch.hash));
+        }
+        let bytes: Option<Vec<u8>> = self
+            .connection()
+            .prepare_cached("SELECT hash FROM batch WHERE branch = ? AND sequence = ?")?
+            .query_row(params![branch.number.0, stored(sequence.0)], |row| row.get(0))
+            .optional()?;
+        bytes.map(|bytes| Ok(ChainHash(fixed("hash", bytes)?))).transpose()
+    }
+
+    /// The batches after `after`, at most `most_bytes` of them (but one at least) and `most`.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn batches_after(
+        &self,
+        branch: BranchNumber,
+        after: Sequence,
+        most: usize,
+        most_bytes: usize,
+    ) -> Result<Vec<BatchRow>, StoreError> {
+        let mut statement = self.connection().prepare_cached(
+            "SELECT sequence, frame FROM batch WHERE branch = ? AND sequence > ?
+             ORDER BY sequence",
+        )?;
+        let mut rows = statement.query(params![branch.0, stored(after.0)])?;
+        let mut batches: Vec<BatchRow> = Vec::new();
+        let mut bytes = 0_usize;
+        while let Some(row) = rows.next()? {
+            let frame: Vec<u8> = row.get(1)?;
+            bytes = bytes.saturating_add(frame.len());
+            if !batches.is_empty() && (bytes > most_bytes || batches.len() >= most) {
+                break;
+            }
+            batches.push(BatchRow { sequence: Sequence(loaded("sequence", row.get(0)?)?), frame });
+        }
+        Ok(batches)
+    }
+
+    /// The next flight of a branch after `after`: whole batches up to a signature; about
+    /// `most_bytes`, unless a signature covers more.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn flight_after(
+        &self,
+        branch: &BranchRow,
+        after: Sequence,
+        most: usize,
+        most_bytes: usize,
+    ) -> Result<Option<Flight>, StoreError> {
+        let mut batches = self.batches_after(branch.number, after, most, most_bytes)?;
+        let Some(last) = batches.last().map(|batch| batch.sequence) else { return Ok(None) };
+        let signed = |order: &str, bound: &str| -> Result<Option<(i64, Vec<u8>)>, StoreError> {
+            Ok(self
+                .connection()
+                .prepare_cached(&format!(
+                    "SELECT sequence, signature FROM signature
+                     WHERE branch = ?1 AND sequence > ?2 AND sequence {bound} ?3
+                     ORDER BY sequence {order} LIMIT 1"
+                ))?
+                .query_row(params![branch.number.0, stored(after.0), stored(last.0)], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
+                .optional()?)
+        };
+        // The last signature inside what was read; if there is none, the first one behind it.
+        let (end, signature) = match (signed("DESC", "<=")?, signed("ASC", ">")?) {
+            (Some(inside), _) => inside,
+            (None, Some(behind)) => {
+                let count =
+                    usize::try_from(loaded("sequence", behind.0)? - after.0).unwrap_or(usize::MAX);
+                batches = self.batches_after(branch.number, after, count, usize::MAX)?;
+                behind
+            }
+            (None, None) => return Ok(None),
+        };
+        let end = Sequence(loaded("sequence", end)?);
+        batches.retain(|batch| batch.sequence <= end);
+        Ok(Some(Flight {
+            branch: branch.id,
+            first: after.next(),
+            frames: batches.into_iter().map(|batch| Frame::new(batch.frame)).collect(),
+            signature: Signature(fixed("signature", signature)?),
+        }))
+    }
+}

@@ -1,0 +1,6 @@
+//! A body, uncompressed. Nothing that arrives may panic or fill the memory.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let _ = protocol::codec::decode(data, &protocol::limits::Limits::default());
+});
