@@ -32,6 +32,9 @@ pub(super) struct Present {
     pub(super) has_marker_table: bool,
     pub(super) last: Option<Fence>,
     pub(super) holds_fence: bool,
+    /// Tables, by number, whose triggers were put back after the fence: perhaps by a refresh that
+    /// the node's own database forgot in a crash.
+    restored: BTreeSet<i64>,
 }
 
 /// What must be written to have everything in place.
@@ -60,8 +63,10 @@ impl Present {
                         |row| row.get::<_, i64>(0).map(|width| width as usize),
                     )?);
                     present.last = last_note(connection)?;
-                    present.holds_fence =
-                        fence.map_or(Ok(false), |fence| holds(connection, fence))?;
+                    if let Some(fence) = fence {
+                        present.holds_fence = holds(connection, fence)?;
+                        present.restored = triggers::restored(connection, fence.id)?;
+                    }
                 }
                 ("table", MARKER) => present.has_marker_table = true,
                 _ => {}
@@ -101,17 +106,22 @@ impl Present {
                 triggers::FORMAT
             ));
         }
-        let mut stale = BTreeSet::new();
+        let mut stale: BTreeSet<TableIndex> =
+            self.restored.iter().filter_map(|number| captured.table(*number)).collect();
         let mut create = Vec::new();
         let each = tables.iter().zip(&inspection.tables).zip(&captured.numbers);
         for (at, ((table, inspected), number)) in each.enumerate() {
+            let in_place = create.len();
             for (name, sql) in triggers::triggers(*number, table, inspected) {
                 if self.triggers.get(&name) == Some(&sql) {
                     self.triggers.remove(&name);
                 } else {
-                    stale.insert(TableIndex(at as u32));
                     create.push(sql);
                 }
+            }
+            if create.len() > in_place {
+                stale.insert(TableIndex(at as u32));
+                create.push(triggers::append_restored(*number));
             }
         }
         let others = self.triggers.keys().map(|name| format!("DROP TRIGGER {}", quoted(name)));
@@ -214,7 +224,9 @@ impl Application {
         })
     }
 
-    /// Removes up to `limit` harvested notes; the fence itself stays. Whether more could go.
+    /// Removes up to `limit` harvested notes; the fence itself stays. Whether more can go now.
+    /// To be called after a harvest and before [`Application::checkpoint`]: when the whole `-wal`
+    /// is in the file, it waits for the application to write again.
     ///
     /// # Errors
     /// The file can't be opened or written.
@@ -242,7 +254,7 @@ impl Application {
             .query_row("PRAGMA main.wal_checkpoint(NOOP)", [], |row| Ok((row.get(1)?, row.get(2)?)))
             .map_err(|error| CaptureError::application(&path, error))?;
         if frames > 0 && frames == moved {
-            return Ok(Polite::Busy);
+            return Ok(Polite::Done(false));
         }
         // Notes that a power cut brings back are behind the fence: nothing to wait for.
         self.polite("NORMAL", |connection| {

@@ -121,6 +121,9 @@ impl Environment for Files {
     fn write_file(&self, _: &Path, _: &[u8], _: bool) -> io::Result<()> {
         unneeded()
     }
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        std::fs::canonicalize(path)
+    }
     fn create_directory(&self, _: &Path) -> io::Result<()> {
         unneeded()
     }

@@ -1,6 +1,7 @@
 //! What happens to rows: REPLACE, cascades, keys of all kinds, values bit for bit.
 
 use super::world::World;
+use crate::capture::Reading;
 
 const ITEMS: &str = "CREATE TABLE item(id INTEGER PRIMARY KEY, code TEXT UNIQUE, n INTEGER);
     INSERT INTO item VALUES(1, 'a', 10), (2, 'b', 20), (3, 'c', 30);";
@@ -22,6 +23,19 @@ fn inserts_updates_and_deletes_arrive_once_and_in_final_form() {
     assert!(world.harvest().is_empty());
     world.sql("BEGIN; UPDATE item SET n = 0; ROLLBACK");
     assert!(world.harvest().is_empty());
+}
+
+#[test]
+fn a_row_that_was_gone_in_between_is_told_apart() {
+    let mut world = World::new(ITEMS);
+    world.sql(
+        "DELETE FROM item WHERE id = 1; INSERT INTO item VALUES(1, 'a', 11);
+         UPDATE item SET n = 21 WHERE id = 2",
+    );
+    let reading = world.capture.read(&world.position, world.limits, None).unwrap();
+    let Reading::Notes(notes) = reading else { panic!("{reading:?}") };
+    let kept: Vec<bool> = notes.rows.values().map(|row| row.kept).collect();
+    assert_eq!(kept, [false, true]);
 }
 
 #[test]

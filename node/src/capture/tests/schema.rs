@@ -67,6 +67,35 @@ fn f38_trap_6_a_rebuilt_table_loses_its_triggers_and_is_compared() {
 }
 
 #[test]
+fn a_refresh_whose_commit_is_lost_is_repeated() {
+    let mut world = World::new(ITEMS);
+    world.sql(
+        "CREATE TABLE more(a, b, PRIMARY KEY(a, b)) WITHOUT ROWID; INSERT INTO more VALUES(1, 1);
+         DROP TRIGGER _holdfast_on_1_delete; DELETE FROM item WHERE id = 1;
+         ALTER TABLE item DROP COLUMN n",
+    );
+    assert!(matches!(world.capture.read(&world.position, world.limits, None), Ok(Reading::Moved)));
+    {
+        let transaction = world.node.unchecked_transaction().unwrap();
+        let images = Images::new(&transaction, 1);
+        let refreshed = world.capture.refresh(&images, &world.position).unwrap();
+        let Polite::Done(refreshed) = refreshed else { panic!("busy") };
+        assert_eq!(refreshed.position.schema_version, None);
+    } // the triggers are in the file, the node's own database forgot
+    world.sql("INSERT INTO more VALUES(2, 2); INSERT INTO item VALUES(5, 'e')");
+    world.restart();
+    assert_eq!(
+        world.changes(),
+        [
+            "item [1] delete",
+            "item [5] insert [\"e\"]",
+            "more [1, 1] insert []",
+            "more [2, 2] insert []"
+        ]
+    );
+}
+
+#[test]
 fn trap_6_another_key_means_another_table() {
     let mut world = World::new(ITEMS);
     world.sql(
