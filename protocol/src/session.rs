@@ -2,6 +2,9 @@
 //! be sent and what happened come out. It knows how far both sides are and what was asked for;
 //! it holds no journal, checks no batch and chooses no source: its owner does.
 
+#[cfg(test)]
+mod tests;
+
 use crate::branch::SignedOpening;
 use crate::flight::Flight;
 use crate::membership::{RecordHash, SignedRecord};
