@@ -64,9 +64,17 @@ fn dependencies_point_one_way() {
 fn the_pure_crates_know_no_world() {
     let metadata = metadata();
     for name in ["conflict", "protocol"] {
-        for forbidden in
-            ["tokio", "rusqlite", "quinn", "rustls", "rand", "getrandom", "chrono", "time", "notify"]
-        {
+        for forbidden in [
+            "tokio",
+            "rusqlite",
+            "quinn",
+            "rustls",
+            "rand",
+            "getrandom",
+            "chrono",
+            "time",
+            "notify",
+        ] {
             assert!(
                 !dependencies(&metadata, name).contains(forbidden),
                 "{name} must not know {forbidden}"
@@ -77,7 +85,9 @@ fn the_pure_crates_know_no_world() {
                 continue;
             }
             let text = std::fs::read_to_string(&file).unwrap();
-            for word in ["SystemTime", "Instant::now", "SystemRandom", "std::fs", "std::net", "now_v7"] {
+            for word in
+                ["SystemTime", "Instant::now", "SystemRandom", "std::fs", "std::net", "now_v7"]
+            {
                 assert!(!text.contains(word), "{} reaches for {word}", file.display());
             }
         }
@@ -142,10 +152,9 @@ fn licences_allow_what_ours_allows() {
         };
         // Any one of "A OR B"; all of "A AND B". Old crates write a slash for OR.
         let fine = licence.replace('/', " OR ").split(" OR ").any(|choice| {
-            choice
-                .trim_matches(|c| c == '(' || c == ')' || c == ' ')
-                .split(" AND ")
-                .all(|one| ALLOWED.contains(&one.trim_matches(|c| c == '(' || c == ')' || c == ' ')))
+            choice.trim_matches(|c| c == '(' || c == ')' || c == ' ').split(" AND ").all(|one| {
+                ALLOWED.contains(&one.trim_matches(|c| c == '(' || c == ')' || c == ' '))
+            })
         });
         assert!(fine, "{} is under {licence}", package.name);
     }

@@ -12,6 +12,7 @@ use protocol::message::{Fork, Holding, Report};
 use protocol::session::LocalBranch;
 use protocol::{BranchId, ChainHash, Sequence};
 use protocol::{Mode, SignedOpening};
+use std::sync::Arc;
 
 /// What became of a flight.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl Engine {
     /// See [`StoreError`].
     pub fn local_branch(&self, branch: &BranchRow) -> Result<LocalBranch, StoreError> {
         Ok(LocalBranch {
-            opening: branch.opening.clone(),
+            opening: Arc::new(branch.opening.clone()),
             holding: Holding {
                 branch: branch.id,
                 held: branch.held,

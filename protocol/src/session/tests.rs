@@ -75,7 +75,7 @@ impl Line {
     fn at(&self, held: usize) -> LocalBranch {
         let held_sequence = Sequence(held as u64);
         LocalBranch {
-            opening: self.opening.clone(),
+            opening: Arc::new(self.opening.clone()),
             holding: Holding {
                 branch: self.id(),
                 held: held_sequence,
