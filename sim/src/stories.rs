@@ -1,0 +1,135 @@
+//! Stories with a fixed plot: what happens between which steps is the seed's. Tests and the
+//! program run the same ones.
+
+use crate::application::Application;
+use crate::world::World;
+use node::demo::compare::compare;
+use node::demo::shop::Shop;
+use std::time::Duration;
+
+/// Ample for anything that happens by itself.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// A till: the shop's program and its database.
+struct Till {
+    shop: Shop,
+    program: Application,
+}
+
+impl Till {
+    fn open(world: &World, site: &str, products: u32) -> Self {
+        let program = world.application(site, "shop.db");
+        let seed = world.random("shop").next();
+        let shop = program.run(|connection| Shop::create(connection, seed, products)).unwrap();
+        Self { shop, program }
+    }
+
+    /// So many things happen at the shop, one after another, some right behind one another.
+    async fn trade(&mut self, world: &World, times: u64, label: &str) {
+        let mut random = world.random(label);
+        for _ in 0..times {
+            self.program.run(|connection| match random.below(10) {
+                0 => drop(self.shop.return_goods(connection).unwrap()),
+                1 | 2 => drop(self.shop.edit(connection).unwrap()),
+                3 => drop(self.shop.new_product(connection).unwrap()),
+                _ => drop(self.shop.sell(connection).unwrap()),
+            });
+            world.run_for(Duration::from_millis(random.below(3000))).await;
+        }
+    }
+}
+
+/// Two sites, one shop: sales while all is well, on both sides of a cut, and while the receiver
+/// has lost its power in the middle of catching up. At the end the mirror is the original.
+pub async fn spine(world: &mut World) {
+    world.site("downtown").await;
+    world.site("uptown").await;
+    let mut till = Till::open(world, "downtown", 30);
+    world.attach("downtown", "shop.db", "shop").await;
+    till.trade(world, 20, "a day like any").await;
+    settle(world, "downtown").await;
+    same(world, "downtown", "uptown");
+
+    world.cut("downtown", "uptown");
+    till.trade(world, 30, "alone").await;
+    world.run_for(Duration::from_secs(60)).await;
+    assert!(!world.is_settled("downtown").await, "nothing got through, yet all is safe");
+
+    let mut random = world.random("strike");
+    let (step, within) =
+        [("flight.receive", 2), ("mirror.step", 12), ("progress.note", 3)][random.below(3) as usize];
+    world.strike("uptown", step, 1 + random.below(within));
+    world.heal("downtown", "uptown");
+    till.trade(world, 5, "healed").await;
+    world.run_until("the power goes", PATIENCE, async |world| world.is_struck("uptown")).await;
+    world.power_off("uptown").await;
+    till.trade(world, 10, "dark").await;
+    world.boot("uptown").await;
+    till.trade(world, 5, "light").await;
+
+    settle(world, "downtown").await;
+    same(world, "downtown", "uptown");
+    assert_eq!(world.waits_in_sqlite(), 0, "somebody waited inside SQLite");
+}
+
+/// Three sites: the origin's batches reach one peer, the origin goes dark, and the peer carries
+/// them to the third.
+pub async fn relay(world: &mut World) {
+    world.site("downtown").await;
+    world.site("uptown").await;
+    world.site("harbour").await;
+    let mut till = Till::open(world, "downtown", 30);
+    world.attach("downtown", "shop.db", "shop").await;
+    till.trade(world, 10, "all three").await;
+    settle(world, "downtown").await;
+
+    world.power_off("harbour").await;
+    till.trade(world, 20, "two of them").await;
+    let arrived = async |world: &World| {
+        let status = world.status("downtown").await;
+        status.databases.iter().all(|database| {
+            let there = |copy: &node::status::CopyStatus| {
+                copy.site == "uptown" && copy.durable_sequence == database.sequence
+            };
+            database.pending_changes.is_none_or(|changes| changes == 0)
+                && database.copies.iter().flatten().any(there)
+        })
+    };
+    world.run_until("uptown holds everything", PATIENCE, arrived).await;
+    world.power_off("downtown").await;
+    world.boot("harbour").await;
+    let carried = async |world: &World| {
+        world.status("uptown").await.databases.iter().all(|database| {
+            let shows = |copy: &node::status::CopyStatus| {
+                copy.site != "harbour" || copy.applied_sequence == database.sequence
+            };
+            database.copies.iter().flatten().all(shows)
+        })
+    };
+    world.run_until("uptown has carried it to the harbour", PATIENCE, carried).await;
+    same(world, "downtown", "uptown");
+    same(world, "downtown", "harbour");
+
+    world.boot("downtown").await;
+    till.trade(world, 5, "all again").await;
+    settle(world, "downtown").await;
+    same(world, "downtown", "uptown");
+    same(world, "downtown", "harbour");
+    assert_eq!(world.waits_in_sqlite(), 0, "somebody waited inside SQLite");
+}
+
+/// Waits until everything written at the site is safe, and shown by every copy.
+async fn settle(world: &World, site: &str) {
+    world
+        .run_until("all is safe and shown", PATIENCE, async |world| world.is_settled(site).await)
+        .await;
+    let status = world.status(site).await;
+    assert!(status.databases.iter().all(|database| database.safe == Some(true)), "{status:#?}");
+}
+
+fn same(world: &World, origin: &str, site: &str) {
+    let (original, mirror) = (world.file(origin, "shop.db"), world.mirror(site, origin, "shop"));
+    let comparison = compare(&original, &mirror).unwrap();
+    assert!(comparison.identical(), "{comparison:#?}");
+    assert!(comparison.rows > 100, "nothing was compared: {comparison:?}");
+}
