@@ -30,10 +30,10 @@ struct Tasks {
     tidy_at: usize,
 }
 
-/// Where the power goes: before the step of that name, after so many others of that name.
+/// Where the power goes: before the step of that name, or any, after so many others like it.
 #[derive(Debug)]
 struct Strike {
-    step: &'static str,
+    step: Option<&'static str>,
     before: u64,
 }
 
@@ -123,8 +123,9 @@ impl Boot {
         self.panics.load(Ordering::Relaxed)
     }
 
-    /// Takes the power right before the `nth` step of that name from now on; 1 is the next.
-    pub fn strike_at(&self, step: &'static str, nth: u64) {
+    /// Takes the power right before the `nth` step of that name, or of any, from now on; 1 is the
+    /// next.
+    pub fn strike_at(&self, step: Option<&'static str>, nth: u64) {
         *self.strike.lock().unwrap() = Some(Strike { step, before: nth.max(1) - 1 });
     }
 
@@ -143,12 +144,13 @@ impl Boot {
             tokio::time::sleep(Duration::from_millis(ms)).await;
         }
         let mut strike = self.strike.lock().unwrap();
+        let meant = |planned: &Strike| planned.step.is_none_or(|name| name == step);
         match &mut *strike {
-            Some(planned) if planned.step == step && planned.before == 0 => {
+            Some(planned) if meant(planned) && planned.before == 0 => {
                 *strike = None;
                 self.kill();
             }
-            Some(planned) if planned.step == step => planned.before -= 1,
+            Some(planned) if meant(planned) => planned.before -= 1,
             _ => {}
         }
         self.is_alive()

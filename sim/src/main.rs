@@ -1,28 +1,36 @@
 //! Runs a story in the simulator: `cargo run --release -p sim -- --seed N [--twice]
-//! [--story spine|relay]`. With `--twice`, fails unless both runs were the same.
+//! [--story spine|relay|misfortunes]`. With `--twice`, fails unless both runs were the same.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program says what it found")]
 
 use sim::{Figures, World, stories};
 use std::process::ExitCode;
 use std::time::Instant;
 
+#[derive(Clone, Copy)]
+enum Story {
+    Spine,
+    Relay,
+    Misfortunes,
+}
+
 struct Arguments {
     seed: u64,
     twice: bool,
-    relay: bool,
+    story: Story,
 }
 
 fn arguments() -> Option<Arguments> {
-    let mut found = Arguments { seed: 1, twice: false, relay: false };
+    let mut found = Arguments { seed: 1, twice: false, story: Story::Spine };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
             "--seed" => found.seed = words.next()?.parse().ok()?,
             "--twice" => found.twice = true,
             "--story" => {
-                found.relay = match words.next()?.as_str() {
-                    "relay" => true,
-                    "spine" => false,
+                found.story = match words.next()?.as_str() {
+                    "spine" => Story::Spine,
+                    "relay" => Story::Relay,
+                    "misfortunes" => Story::Misfortunes,
                     _ => return None,
                 }
             }
@@ -43,9 +51,10 @@ struct Outcome {
 fn tell(arguments: &Arguments) -> Outcome {
     let begun = Instant::now();
     let outcome = sim::run(arguments.seed, async |world: &mut World| {
-        match arguments.relay {
-            true => stories::relay(world).await,
-            false => stories::spine(world).await,
+        match arguments.story {
+            Story::Spine => stories::spine(world).await,
+            Story::Relay => stories::relay(world).await,
+            Story::Misfortunes => stories::misfortunes(world).await,
         }
         Outcome {
             trace: world.trace_hash(),
@@ -68,7 +77,7 @@ fn tell(arguments: &Arguments) -> Outcome {
 
 fn main() -> ExitCode {
     let Some(arguments) = arguments() else {
-        eprintln!("usage: sim [--seed N] [--twice] [--story spine|relay]");
+        eprintln!("usage: sim [--seed N] [--twice] [--story spine|relay|misfortunes]");
         return ExitCode::from(2);
     };
     let first = tell(&arguments);

@@ -99,7 +99,11 @@ impl Network {
     ///
     /// # Errors
     /// The port is taken, or the address is another computer's.
-    pub fn bind(self: &Arc<Self>, computer: IpAddr, address: SocketAddr) -> io::Result<Arc<Socket>> {
+    pub fn bind(
+        self: &Arc<Self>,
+        computer: IpAddr,
+        address: SocketAddr,
+    ) -> io::Result<Arc<Socket>> {
         if !address.ip().is_unspecified() && address.ip() != computer {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }

@@ -38,6 +38,23 @@ impl Till {
             world.run_for(Duration::from_millis(random.below(3000))).await;
         }
     }
+
+    /// Trades until a site has lost its power, so many times at most; whether it has.
+    async fn trade_until_struck(
+        &mut self,
+        world: &World,
+        site: &str,
+        times: u64,
+        label: &str,
+    ) -> bool {
+        for time in 0..times {
+            if world.is_struck(site) {
+                return true;
+            }
+            self.trade(world, 1, &format!("{label} {time}")).await;
+        }
+        world.is_struck(site)
+    }
 }
 
 /// Two sites, one shop: sales while all is well, on both sides of a cut, and while the receiver
@@ -58,16 +75,10 @@ pub async fn spine(world: &mut World) {
 
     let mut random = world.random("strike");
     let (step, within) =
-        [("flight.receive", 3), ("mirror.step", 6), ("progress.note", 3)][random.below(3) as usize];
-    world.strike("uptown", step, 1 + random.below(within));
+        if random.happens(5000) { ("flight.receive", 3) } else { ("mirror.step", 6) };
+    world.strike("uptown", Some(step), 1 + random.below(within));
     world.heal("downtown", "uptown");
-    for more in 0..200 {
-        if world.is_struck("uptown") {
-            break;
-        }
-        till.trade(world, 1, &format!("healed {more}")).await;
-    }
-    assert!(world.is_struck("uptown"), "uptown never came to {step}");
+    assert!(till.trade_until_struck(world, "uptown", 200, "healed").await, "no {step} came");
     world.power_off("uptown").await;
     till.trade(world, 10, "dark").await;
     world.boot("uptown").await;
@@ -116,6 +127,47 @@ pub async fn relay(world: &mut World) {
     settle(world, "downtown").await;
     same(world, "downtown", "uptown");
     same(world, "downtown", "harbour");
+    assert_eq!(world.waits_in_sqlite(), 0, "somebody waited inside SQLite");
+}
+
+/// Two sites, one shop, and one misfortune after another: the plug is pulled at either site before
+/// some step of its node, a node is stopped and started, the line is cut and mended. In between,
+/// and meanwhile, the shop goes on.
+pub async fn misfortunes(world: &mut World) {
+    let sites = ["downtown", "uptown"];
+    for site in sites {
+        world.site(site).await;
+    }
+    let mut till = Till::open(world, "downtown", 30);
+    world.attach("downtown", "shop.db", "shop").await;
+    let mut random = world.random("misfortunes");
+    for round in 0..10 {
+        let site = sites[random.below(2) as usize];
+        let times = random.below(8);
+        match random.below(5) {
+            0 => {
+                world.cut("downtown", "uptown");
+                till.trade(world, times, &format!("cut {round}")).await;
+                world.run_for(Duration::from_secs(random.below(90))).await;
+                world.heal("downtown", "uptown");
+            }
+            1 => {
+                world.stop(site).await;
+                till.trade(world, times, &format!("stopped {round}")).await;
+                world.boot(site).await;
+            }
+            _ => {
+                world.strike(site, None, 1 + random.below(60));
+                till.trade_until_struck(world, site, 20, &format!("struck {round}")).await;
+                world.power_off(site).await;
+                world.run_for(Duration::from_secs(random.below(90))).await;
+                world.boot(site).await;
+            }
+        }
+        till.trade(world, times, &format!("well {round}")).await;
+    }
+    settle(world, "downtown").await;
+    same(world, "downtown", "uptown");
     assert_eq!(world.waits_in_sqlite(), 0, "somebody waited inside SQLite");
 }
 

@@ -117,10 +117,7 @@ fn register() -> Option<Unix> {
 /// Works on what this thread has; `None` on threads without a world, and while a thread ends.
 /// Never panics, since C can't be unwound through.
 fn with_given<T>(work: impl FnOnce(&mut Given) -> T) -> Option<T> {
-    GIVEN
-        .try_with(|given| given.try_borrow_mut().ok()?.as_mut().map(work))
-        .ok()
-        .flatten()
+    GIVEN.try_with(|given| given.try_borrow_mut().ok()?.as_mut().map(work)).ok().flatten()
 }
 
 fn unix() -> Option<&'static ffi::sqlite3_vfs> {

@@ -206,9 +206,9 @@ impl World {
         self.disk.restore(&computer.folder, &image).unwrap();
     }
 
-    /// Takes the power right before the `nth` step of that name of a running node, from now on.
-    /// [`World::power_off`] is to follow once [`World::is_struck`].
-    pub fn strike(&self, name: &str, step: &'static str, nth: u64) {
+    /// Takes the power right before the `nth` step of that name of a running node, or of any name,
+    /// from now on. [`World::power_off`] is to follow once [`World::is_struck`].
+    pub fn strike(&self, name: &str, step: Option<&'static str>, nth: u64) {
         self.running(name).environment.boot.strike_at(step, nth);
     }
 

@@ -65,3 +65,13 @@ fn a_peer_carries_what_its_origin_no_longer_can() {
     let again = tell(3, stories::relay);
     assert_same(&first, &again);
 }
+
+#[test]
+fn misfortunes_end_well_under_several_seeds() {
+    for seed in 1..=4 {
+        tell(seed, stories::misfortunes);
+    }
+    let first = tell(5, stories::misfortunes);
+    let again = tell(5, stories::misfortunes);
+    assert_same(&first, &again);
+}
