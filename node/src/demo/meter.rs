@@ -24,6 +24,8 @@ pub struct Board {
     pub books: [Books; SITES],
     /// Rows in each original.
     pub rows: [u64; SITES],
+    /// Bytes of each original.
+    pub sizes: [u64; SITES],
     /// The copies.
     pub copies: Vec<CopyBoard>,
     /// The first thing that went wrong with a till.
@@ -193,9 +195,13 @@ impl Readers {
         if counting {
             for reader in &mut self.originals {
                 let rows = reader.ask(&*self.environment, all_rows);
+                let size = reader.ask(&*self.environment, pages);
                 let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
                 if let (Some(rows), Some(place)) = (rows, board.rows.get_mut(reader.site)) {
                     *place = rows.unsigned_abs();
+                }
+                if let (Some(size), Some(place)) = (size, board.sizes.get_mut(reader.site)) {
+                    *place = size.unsigned_abs();
                 }
             }
         }
@@ -226,6 +232,12 @@ impl Reader {
 fn newest_order(connection: &Connection) -> rusqlite::Result<i64> {
     connection
         .prepare_cached("SELECT coalesce(max(id), 0) FROM orders")?
+        .query_row([], |row| row.get(0))
+}
+
+fn pages(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")?
         .query_row([], |row| row.get(0))
 }
 

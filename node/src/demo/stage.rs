@@ -1,10 +1,10 @@
 //! The demo's stage: the directory, three sites with their nodes, tills and lines, and what can be
 //! done to them. What is done when, and how it is told, is the story's.
 
-use super::meter::{Board, Meter, SITES};
+use super::meter::{Board, CopyBoard, LOOK, Meter, SITES};
 use super::process::{Node, Program};
 use super::relay::Relay;
-use super::screen::Screen;
+use super::screen::{Screen, count};
 use super::till::Till;
 use crate::control::{self, Request};
 use crate::directory::Directory;
@@ -25,6 +25,11 @@ pub(super) const DATABASE: &str = "pos";
 const TICK: Duration = Duration::from_millis(200);
 /// How long copies may take to catch up.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Over the counters: time of the act, batches of each site, and of the copies at each site the
+/// rows and for how long a sale has been missing.
+const HEADING: &str =
+    "      time   batches made     copies, behind: downtown            uptown           harbour";
 
 /// What the demo is asked for.
 #[derive(Debug)]
@@ -53,6 +58,8 @@ pub struct Demo {
     meter: Option<Meter>,
     /// What each site last said of itself.
     pub(super) known: [Option<Status>; SITES],
+    /// When the act began, and whether its counters have a heading yet.
+    act: (Instant, bool),
 }
 
 impl Demo {
@@ -114,6 +121,7 @@ impl Demo {
             tills: Vec::new(),
             meter: None,
             known: [const { None }; SITES],
+            act: (Instant::now(), false),
         })
     }
 
@@ -281,6 +289,12 @@ impl Demo {
         }
     }
 
+    /// Begins an act.
+    pub(super) fn begin(&mut self, title: &str) -> Result<(), Failure> {
+        self.act = (Instant::now(), false);
+        self.screen.title(title)
+    }
+
     /// Shows the counters until `until` holds; returns how long that took. `until` is asked every
     /// few milliseconds, and given what the sites said last.
     pub(super) async fn show_until(
@@ -307,7 +321,7 @@ impl Demo {
                     "Look at the logs in the demo's directory.",
                 ));
             }
-            sleep(super::meter::LOOK).await;
+            sleep(LOOK).await;
         }
     }
 
@@ -349,24 +363,26 @@ impl Demo {
         Ok(())
     }
 
+    /// One line, under [`HEADING`].
     fn counters(&self) -> String {
         let board = self.board();
-        let batches: Vec<String> = self
-            .known
-            .iter()
-            .map(|status| own(status.as_ref()).map_or(0, |own| own.sequence).to_string())
-            .collect();
-        let copies: Vec<String> = (0..SITES)
-            .map(|at| {
-                let here = || board.copies.iter().filter(|copy| copy.at == at);
-                let rows = super::screen::count(here().map(|copy| copy.rows).sum());
-                let running = self.nodes.get(at).is_some_and(Option::is_some);
-                let behind = here().map(super::meter::CopyBoard::behind).max().unwrap_or_default();
-                let off = if running { "" } else { " off" };
-                format!("{}{off} {rows} rows -{:.1} s", name(at), behind.as_secs_f64())
-            })
-            .collect();
-        format!("batches {}  copies at {}", batches.join("+"), copies.join(", "))
+        let mut line = format!("{:5.1} s  ", self.act.0.elapsed().as_secs_f64());
+        for status in &self.known {
+            line += &format!("{:>5}", own(status.as_ref()).map_or(0, |own| own.sequence));
+        }
+        line += " ";
+        for at in 0..SITES {
+            let here = || board.copies.iter().filter(|copy| copy.at == at);
+            let rows = count(here().map(|copy| copy.rows).sum());
+            let behind = here().map(CopyBoard::behind).max().unwrap_or_default().as_secs_f64();
+            let behind = match self.nodes.get(at) {
+                Some(Some(_)) if behind > 0.0 => format!("{behind:.1} s"),
+                Some(Some(_)) => "0".to_owned(),
+                _ => "off".to_owned(),
+            };
+            line += &format!(" {rows:>9} {behind:>7}");
+        }
+        line
     }
 
     /// What `status` says of a site's own database.

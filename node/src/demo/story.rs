@@ -10,7 +10,6 @@ use crate::failure::Failure;
 use crate::status::Status;
 use rusqlite::OpenFlags;
 use serde_json::{Value, json};
-use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -65,7 +64,7 @@ impl Demo {
     }
 
     async fn shops_open(&mut self) -> Result<Value, Failure> {
-        self.screen.title("1. Three shops open")?;
+        self.begin("1. Three shops open")?;
         self.build(PRODUCTS).await?;
         self.screen.say(
             "downtown has been open for years, uptown and harbour are new. `attach` puts each \
@@ -84,17 +83,17 @@ impl Demo {
         let bytes = self.line_bytes();
         self.screen.say(&format!(
             "{} rows at three shops, and all six copies there {seconds:.1} s after the first \
-             invitation. {} went over the lines, of files of {}.",
+             invitation. {} went over the lines for six copies of {} in all.",
             count(rows),
             size(bytes),
-            size((0..SITES).map(|site| 2 * length(&self.original(site))).sum()),
+            size(self.board().sizes.iter().map(|size| size * (SITES as u64 - 1)).sum()),
         ))?;
         Ok(json!({"act": 1, "title": "three shops open", "rows": rows,
             "first_copies_s": round(seconds), "line_bytes": bytes}))
     }
 
     async fn sales(&mut self) -> Result<Value, Failure> {
-        self.screen.title("2. A busy hour")?;
+        self.begin("2. A busy hour")?;
         self.screen.say(
             "All three tills sell, change prices and take goods back, each some 20 customers a \
              second. A batch is closed at most a second after its first change, so a copy is \
@@ -149,7 +148,7 @@ impl Demo {
     }
 
     async fn night(&mut self) -> Result<Value, Failure> {
-        self.screen.title("3. uptown is switched off for the night")?;
+        self.begin("3. uptown is switched off for the night")?;
         let off = Instant::now();
         self.switch_off(UPTOWN).await?;
         let off = off.elapsed().as_secs_f64();
@@ -177,7 +176,7 @@ impl Demo {
     }
 
     async fn cut_line(&mut self) -> Result<Value, Failure> {
-        self.screen.title("4. harbour's line is cut")?;
+        self.begin("4. harbour's line is cut")?;
         self.cut(HARBOUR);
         self.screen.say(
             "Nothing gets to harbour or from it, and nobody is told. All three tills go on \
@@ -200,7 +199,7 @@ impl Demo {
     }
 
     async fn crash(&mut self) -> Result<Value, Failure> {
-        self.screen.title("5. downtown's node is killed in the middle of sales")?;
+        self.begin("5. downtown's node is killed in the middle of sales")?;
         let killed = Instant::now();
         self.kill(DOWNTOWN).await?;
         let before = self.board().books.first().map_or(0, |books| books.sales);
@@ -226,7 +225,7 @@ impl Demo {
     }
 
     async fn comparison(&mut self) -> Result<(Value, bool), Failure> {
-        self.screen.title("6. Every copy is compared with its original")?;
+        self.begin("6. Every copy is compared with its original")?;
         self.screen.say(
             "The tills close. Row by row and bit by bit, by code that has nothing in common with \
              what made the copies; and each copy's orders are counted against the till's own books.",
@@ -386,8 +385,4 @@ fn percentile(sorted: &[Duration], percent: usize) -> f64 {
 
 fn round(seconds: f64) -> f64 {
     (seconds * 1000.0).round() / 1000.0
-}
-
-fn length(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
