@@ -69,12 +69,15 @@ impl Board {
         }
     }
 
-    /// How many sales before `moment` some copy lacks, counted once for each copy.
-    pub fn missing_before(&self, moment: Instant) -> usize {
+    /// How many sales before `moment` are missing, counted once for each copy that lacks them: of
+    /// the copies at a site and those of its database, or of all.
+    pub fn missing(&self, moment: Instant, site: Option<usize>) -> u64 {
+        let concerned =
+            |copy: &&CopyBoard| site.is_none_or(|site| copy.origin == site || copy.at == site);
         let older = |copy: &CopyBoard| {
-            copy.missing.iter().take_while(|(_, committed)| *committed < moment).count()
+            copy.missing.iter().take_while(|(_, committed)| *committed < moment).count() as u64
         };
-        self.copies.iter().map(older).sum()
+        self.copies.iter().filter(concerned).map(older).sum()
     }
 }
 

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Over the counters: time of the act, batches of each site, and of the copies at each site the
 /// rows and for how long a sale has been missing.
 const HEADING: &str =
-    "      time   batches made     copies, behind: downtown            uptown           harbour";
+    "      time   batches made    at downtown, behind  at uptown, behind at harbour, behind";
 
 /// What the demo is asked for.
 #[derive(Debug)]
@@ -295,25 +295,31 @@ impl Demo {
         self.screen.title(title)
     }
 
-    /// Shows the counters until `until` holds; returns how long that took. `until` is asked every
-    /// few milliseconds, and given what the sites said last.
+    /// Shows the counters until `until` holds: it is asked every few milliseconds, and given what
+    /// the sites said last.
     pub(super) async fn show_until(
         &mut self,
         what: &str,
         mut until: impl FnMut(&Board, &[Option<Status>; SITES]) -> bool,
-    ) -> Result<Duration, Failure> {
+    ) -> Result<(), Failure> {
         let begun = Instant::now();
         let mut shown: Option<Instant> = None;
+        // What they said before is no answer.
+        self.ask().await?;
         loop {
-            if shown.is_none_or(|shown| shown.elapsed() >= TICK) {
+            let done = until(&self.board(), &self.known);
+            if done || shown.is_none_or(|shown| shown.elapsed() >= TICK) {
                 shown = Some(Instant::now());
                 self.ask().await?;
+                if !self.act.1 {
+                    self.act.1 = true;
+                    self.screen.line(HEADING)?;
+                }
                 let counters = self.counters();
-                self.screen
-                    .live(&format!("{:5.1} s  {counters}", begun.elapsed().as_secs_f64()))?;
+                self.screen.live(&counters)?;
             }
-            if until(&self.board(), &self.known) {
-                return Ok(begun.elapsed());
+            if done {
+                return Ok(());
             }
             if begun.elapsed() > PATIENCE {
                 return Err(Failure::unable(
@@ -328,7 +334,7 @@ impl Demo {
     /// Shows the counters for a while.
     pub(super) async fn show_for(&mut self, time: Duration) -> Result<(), Failure> {
         let end = Instant::now() + time;
-        self.show_until("The act", |_, _| Instant::now() >= end).await.map(drop)
+        self.show_until("The act", |_, _| Instant::now() >= end).await
     }
 
     /// Asks each node that runs how it is, and looks whether one has ended by itself.
