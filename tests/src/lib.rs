@@ -1,3 +1,3 @@
 //! What the end-to-end tests share. The tests themselves run real processes, files and sockets.
 
-pub mod relay;
+pub use node::demo::relay;
