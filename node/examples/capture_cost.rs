@@ -9,16 +9,13 @@ use conflict::{SiteId, Timestamp};
 use node::capture::{
     Application, Captured, Images, Limits, Marker, Polite, Position, Reading, Rescan, fold,
 };
-use node::environment;
+use node::environment::production::Production;
 use protocol::DatabaseId;
 use protocol::schema::TableIndex;
 use rusqlite::Connection;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
-
-#[path = "../src/capture/tests/files.rs"]
-mod files;
 
 const SHOP: &str = "
     CREATE TABLE product(id INTEGER PRIMARY KEY, sku TEXT NOT NULL UNIQUE, name TEXT NOT NULL,
@@ -65,7 +62,7 @@ impl Captor {
             database: DatabaseId(uuid::Uuid::from_u128(1)),
             site: SiteId::new(uuid::Uuid::from_u128(2)),
         };
-        let files = Arc::new(files::Files::default());
+        let files = Arc::new(Production::new());
         let mut application = Application::new(files, path.to_owned(), marker, Captured::default());
         let Polite::Done(position) = application.install(&Images::new(&node, 1), false).unwrap()
         else {

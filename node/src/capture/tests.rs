@@ -2,7 +2,6 @@
 //! fed with the changes alone and must come to hold what the application's database holds.
 
 mod application;
-mod files;
 mod rows;
 mod schema;
 mod world;

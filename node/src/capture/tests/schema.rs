@@ -217,7 +217,7 @@ fn a_file_attached_by_another_is_refused_unless_taken_over() {
     let mut world = World::new(ITEMS);
     let node = &world.node;
     let mut other = Application::new(
-        Arc::new(super::files::Files::default()),
+        Arc::new(crate::environment::production::Production::new()),
         world.path(),
         marker(7),
         Captured::default(),

@@ -1,10 +1,10 @@
 //! The world that the tests run in: real files in a temporary directory.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use super::files::Files;
 use crate::capture::defaults::defaults;
 use crate::capture::*;
 use crate::environment::FileIdentity;
+use crate::environment::production::Production;
 use conflict::{SiteId, Timestamp, Value};
 use protocol::change::{Assignment, Operation, RowChange};
 use protocol::schema::{ColumnIndex, RowIdentity, Schema};
@@ -75,7 +75,7 @@ impl World {
         node.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF").unwrap();
         node.execute_batch(include_str!("../../store/schema.sql")).unwrap();
         let capture =
-            Application::new(Arc::new(Files::default()), path, marker(1), Captured::default());
+            Application::new(Arc::new(Production::new()), path, marker(1), Captured::default());
         Self {
             directory,
             application,
@@ -124,7 +124,7 @@ impl World {
         self.position = position;
         self.rescan = Rescan::default();
         self.capture =
-            Application::new(Arc::new(Files::default()), self.path(), marker(1), captured);
+            Application::new(Arc::new(Production::new()), self.path(), marker(1), captured);
     }
 
     /// Reads and folds until nothing is left; then checks model and images against the tables.
