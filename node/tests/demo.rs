@@ -1,6 +1,8 @@
 //! The demo as a person starts it, with the shortest sales: real processes, killed and cut off,
 //! and every copy its original's equal at the end.
 
+#![allow(clippy::expect_used, reason = "a test ends where it fails")]
+
 use serde_json::Value;
 use std::process::Command;
 

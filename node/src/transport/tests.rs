@@ -341,7 +341,7 @@ fn what_breaks_the_framing_ends_the_link_and_allocates_nothing() {
 
 #[test]
 fn a_claimed_length_takes_no_memory() {
-    let claimed = Channel::Snapshot.limit();
+    let claimed = super::streams::Carried::limit(Channel::Snapshot);
     let mut frame = Vec::new();
     while frame.len() < 10 << 20 {
         let missing = claimed - frame.len();

@@ -86,6 +86,10 @@ impl Environment for Files {
     fn file_identity(&self, _: &Path) -> io::Result<Option<FileIdentity>> {
         unreachable!("a mirror needs files alone")
     }
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        path.canonicalize()
+    }
+
     fn free_space(&self, _: &Path) -> io::Result<u64> {
         unreachable!("a mirror needs files alone")
     }
