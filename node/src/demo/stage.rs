@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Over the counters: time of the act, batches of each site, and of the copies at each site the
 /// rows and for how long a sale has been missing.
 const HEADING: &str =
-    "      time   batches made    at downtown, behind  at uptown, behind at harbour, behind";
+    "      time   batches made    rows at downtown, behind    uptown, behind   harbour, behind";
 
 /// What the demo is asked for.
 #[derive(Debug)]
