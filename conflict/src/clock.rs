@@ -26,7 +26,8 @@ impl WallTime {
 /// A hybrid logical clock value: 42 bits of milliseconds since 2024-01-01 UTC, then 22 bits that
 /// count within one millisecond.
 ///
-/// Values above [`Timestamp::MAX`], in the year 2109, are malformed.
+/// Values above [`Timestamp::MAX`], in the year 2093, are malformed: so SQLite's signed integers
+/// hold all of them.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "u64", try_from = "u64")]
 pub struct Timestamp(u64);
@@ -36,20 +37,17 @@ pub struct Timestamp(u64);
 #[error("timestamp {0:#018x} lies above the ceiling of the format")]
 pub struct TimestampError(pub u64);
 
-/// `hlc-gen` refuses physical times above 2^42 - 1 milliseconds after 1970, in the year 2109.
-const LAST_MILLISECOND: i64 = (1 << 42) - 1;
 /// 2024-01-01 UTC, the least physical time that `hlc-gen` takes.
 const FIRST_MILLISECOND: i64 = 1_704_067_200_000;
+/// The last physical time of a timestamp that fits a signed 64-bit integer.
+const LAST_MILLISECOND: i64 = FIRST_MILLISECOND + (1 << 41) - 1;
 const COUNTER_BITS: u32 = 22;
 
 impl Timestamp {
     /// The least timestamp: older than everything that a clock ever issues.
     pub const ZERO: Self = Self(0);
     /// The greatest timestamp that is well-formed.
-    pub const MAX: Self = Self(
-        (((LAST_MILLISECOND - FIRST_MILLISECOND) as u64) << COUNTER_BITS)
-            | ((1 << COUNTER_BITS) - 1),
-    );
+    pub const MAX: Self = Self(i64::MAX as u64);
 
     /// The physical part.
     pub fn wall_time(self) -> WallTime {
@@ -138,6 +136,9 @@ impl Clock {
         }
         // The counter of this millisecond is used up: go on in the next one.
         let (millisecond, _) = self.generator.timestamp().parts();
+        if millisecond >= LAST_MILLISECOND {
+            return Err(ClockError);
+        }
         self.generator.set_current_timestamp(millisecond + 1);
         self.generator.next_timestamp().map(|t| Timestamp(t.as_u64())).ok_or(ClockError)
     }
@@ -150,12 +151,9 @@ impl Clock {
     pub fn stamp_noted(&mut self, noted: WallTime, now: WallTime) -> Result<Timestamp, ClockError> {
         self.stamp(noted.min(now))
     }
-}
 
-/// The stamp of a local change to a row: at least `stamp`, and above `replaced`, the greatest
-/// version that the row holds. Such an exception does not raise the clock.
-impl Clock {
-    /// See the type's documentation: `max(stamp, replaced + 1)`.
+    /// The stamp of a local change to a row: at least `stamp`, and above `replaced`, the greatest
+    /// version that the row holds. Such an exception does not raise the clock.
     ///
     /// # Errors
     /// `replaced` is the greatest timestamp there is.
@@ -167,6 +165,9 @@ impl Clock {
 fn raise(generator: &HlcGenerator<ManualClock>, last: HlcTimestamp) -> Result<(), ClockError> {
     if generator.update(&last).is_ok() {
         return Ok(());
+    }
+    if last.timestamp() >= LAST_MILLISECOND {
+        return Err(ClockError);
     }
     let next = HlcTimestamp::from_parts(last.timestamp() + 1, 0).map_err(|_| ClockError)?;
     generator.update(&next).map(drop).map_err(|_| ClockError)

@@ -50,9 +50,10 @@ pub struct RowChange {
     /// Shared mode, tables where one key may mean two rows: the version of the insert that made
     /// this row. None: the key alone is its identity, or this very change is its birth.
     pub birth: Option<Version>,
-    /// Shared mode: the births of the rows that these columns refer to.
+    /// Shared mode: the births of the rows that these columns refer to, columns ascending.
     pub references: Vec<(ColumnIndex, Version)>,
-    /// The rules that the origin had applied where they are not [`Rule::LastWriter`].
+    /// The rules that the origin had applied where they are not [`Rule::LastWriter`], columns
+    /// ascending.
     pub rules: Vec<(ColumnIndex, Rule)>,
 }
 

@@ -4,7 +4,7 @@
 use crate::keys::PublicKey;
 use crate::limits::{ADDRESS, ADDRESSES, INVITATION};
 use crate::membership::SignedRecord;
-use crate::{GroupId, Name};
+use crate::{GroupId, Name, codec};
 use conflict::{SiteId, WallTime};
 use data_encoding::BASE32_NOPAD;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,8 @@ use thiserror::Error;
 /// What every code begins with, so that people recognise one.
 pub const PREFIX: &str = "holdfast-";
 const FORMAT: u8 = 1;
-const CHECK_DOMAIN: &str = "holdfast invitation check 1";
+/// Under which the check at the end of a code is hashed.
+pub const CHECK_DOMAIN: &str = "holdfast invitation check 1";
 const CHECK_BYTES: usize = 4;
 
 /// Names an invitation at its inviter. On the wire: 8 bytes.
@@ -115,7 +116,7 @@ impl fmt::Display for Invitation {
     /// invitation in MessagePack, and the first 4 bytes of a BLAKE3 hash over both.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = vec![FORMAT];
-        bytes.extend(rmp_serde::to_vec(self).map_err(|_| fmt::Error)?);
+        bytes.extend(codec::write(self).map_err(|_| fmt::Error)?);
         let check = blake3::derive_key(CHECK_DOMAIN, &bytes);
         bytes.extend(&check[..CHECK_BYTES]);
         write!(f, "{PREFIX}{}", BASE32_NOPAD.encode(&bytes).to_lowercase())
@@ -149,12 +150,72 @@ impl FromStr for Invitation {
             return Err(InvitationError::LaterFormat(*format));
         }
         let invitation: Self =
-            rmp_serde::from_slice(content).map_err(|_| InvitationError::Garbled)?;
+            codec::read("invitation", content).map_err(|_| InvitationError::Garbled)?;
         if invitation.addresses.len() > ADDRESSES
             || invitation.addresses.iter().any(|address| address.len() > ADDRESS)
         {
             return Err(InvitationError::Garbled);
         }
         Ok(invitation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn invitation() -> Invitation {
+        Invitation {
+            group: GroupId(uuid::Uuid::from_bytes([3; 16])),
+            inviter: PublicKey([4; 32]),
+            id: InvitationId([5; 8]),
+            secret: Secret([6; 16]),
+            addresses: vec!["shop.example.org:4433".into(), "[2001:db8::1]:4433".into()],
+        }
+    }
+
+    #[test]
+    fn a_code_survives_mail_and_handwriting() {
+        let code = invitation().to_string();
+        assert_eq!(code.parse(), Ok(invitation()));
+        let (first, second) = code.split_at(40);
+        assert_eq!(format!(" {}\n{second} \n", first.to_uppercase()).parse(), Ok(invitation()));
+    }
+
+    #[test]
+    fn a_garbled_code_is_told_from_something_else() {
+        let code = invitation().to_string();
+        assert_eq!("hello".parse::<Invitation>(), Err(InvitationError::NotACode));
+        assert_eq!("holdfast-".parse::<Invitation>(), Err(InvitationError::Garbled));
+        assert_eq!(code[..code.len() - 1].parse::<Invitation>(), Err(InvitationError::Garbled));
+        assert_eq!(format!("{code}a").parse::<Invitation>(), Err(InvitationError::Garbled));
+    }
+
+    #[test]
+    fn a_code_of_a_later_format_says_so() {
+        let mut bytes = vec![2];
+        bytes.extend(codec::write(&invitation()).unwrap());
+        let check = blake3::derive_key(CHECK_DOMAIN, &bytes);
+        bytes.extend(&check[..CHECK_BYTES]);
+        let code = format!("{PREFIX}{}", BASE32_NOPAD.encode(&bytes).to_lowercase());
+        assert_eq!(code.parse::<Invitation>(), Err(InvitationError::LaterFormat(2)));
+    }
+
+    proptest! {
+        #[test]
+        fn one_wrong_character_is_noticed(place in 0_usize..200, to in "[a-z2-7]") {
+            let mut code = invitation().to_string();
+            let place = PREFIX.len() + place % (code.len() - PREFIX.len());
+            prop_assume!(code[place..=place] != to);
+            code.replace_range(place..=place, &to);
+            prop_assert_eq!(code.parse::<Invitation>(), Err(InvitationError::Garbled));
+        }
+
+        #[test]
+        fn anything_may_be_typed(code in "\\PC*") {
+            let _ = code.parse::<Invitation>();
+            let _ = format!("{PREFIX}{code}").parse::<Invitation>();
+        }
     }
 }

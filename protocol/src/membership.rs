@@ -5,18 +5,34 @@
 //! whose hash is the group's id: so a list can be taken from anyone. This module does not decide
 //! whether somebody may join: that is the inviter's part.
 
+#[cfg(test)]
+mod tests;
+
 use crate::keys::{Domain, PublicKey, Signature, SigningKey};
 use crate::limits::{ADDRESS, ADDRESSES, MEMBER_RECORD};
-use crate::{GroupId, Name};
+use crate::{GroupId, Name, codec};
 use conflict::{SiteId, WallTime};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use thiserror::Error;
 use uuid::Uuid;
 
+/// The format of a member record.
+pub const FORMAT: u8 = 1;
+/// The kinds of member records.
+pub const FOUNDING: u8 = 0;
+/// See [`Record::Admission`].
+pub const ADMISSION: u8 = 1;
+/// See [`Record::Contact`].
+pub const CONTACT: u8 = 2;
+/// See [`Record::Removal`].
+pub const REMOVAL: u8 = 3;
+
 /// What member records are signed under.
 pub const RECORD_DOMAIN: Domain = Domain::new("holdfast member record 1");
-const GROUP_DOMAIN: &str = "holdfast group 1";
+/// Under which the founding record is hashed into the group's id.
+pub const GROUP_DOMAIN: &str = "holdfast group 1";
 
 /// The hash of a record's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -24,7 +40,12 @@ const GROUP_DOMAIN: &str = "holdfast group 1";
 pub struct RecordHash(#[serde(with = "serde_bytes")] pub [u8; 32]);
 
 /// One statement about a group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// ```text
+/// record = [format = 1, kind, [fields in their order]]
+/// signed = [record as bin, signature of the record]
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     /// The first site makes the group. Signed by its own key.
     Founding(Founding),
@@ -200,14 +221,48 @@ impl<'de> Deserialize<'de> for Residues {
     }
 }
 
+impl Record {
+    fn encode(&self) -> Result<Vec<u8>, MembershipError> {
+        match self {
+            Self::Founding(fields) => codec::write(&(FORMAT, FOUNDING, fields)),
+            Self::Admission(fields) => codec::write(&(FORMAT, ADMISSION, fields)),
+            Self::Contact(fields) => codec::write(&(FORMAT, CONTACT, fields)),
+            Self::Removal(fields) => codec::write(&(FORMAT, REMOVAL, fields)),
+        }
+        .map_err(|error| MembershipError::Malformed(error.to_string()))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, MembershipError> {
+        let (format, kind, IgnoredAny): (u8, u8, IgnoredAny) = read(bytes)?;
+        if format != FORMAT {
+            return Err(MembershipError::Malformed(format!("unknown format {format}")));
+        }
+        Ok(match kind {
+            FOUNDING => Self::Founding(fields(bytes)?),
+            ADMISSION => Self::Admission(fields(bytes)?),
+            CONTACT => Self::Contact(fields(bytes)?),
+            REMOVAL => Self::Removal(fields(bytes)?),
+            kind => return Err(MembershipError::Malformed(format!("unknown kind {kind}"))),
+        })
+    }
+}
+
+fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, MembershipError> {
+    codec::read("member record", bytes)
+        .map_err(|error| MembershipError::Malformed(error.to_string()))
+}
+
+fn fields<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, MembershipError> {
+    read::<(u8, u8, T)>(bytes).map(|(_, _, fields)| fields)
+}
+
 impl SignedRecord {
     /// Encodes and signs.
     ///
     /// # Errors
     /// The record is longer than a record may be.
     pub fn sign(record: &Record, key: &SigningKey) -> Result<Self, MembershipError> {
-        let bytes = rmp_serde::to_vec(record)
-            .map_err(|error| MembershipError::Malformed(error.to_string()))?;
+        let bytes = record.encode()?;
         if bytes.len() > MEMBER_RECORD {
             return Err(MembershipError::TooLong(bytes.len()));
         }
@@ -223,8 +278,11 @@ impl SignedRecord {
         if self.bytes.len() > MEMBER_RECORD {
             return Err(MembershipError::TooLong(self.bytes.len()));
         }
-        let record = rmp_serde::from_slice(&self.bytes)
-            .map_err(|error| MembershipError::Malformed(error.to_string()))?;
+        let record = Record::decode(&self.bytes)?;
+        if record.encode()? != self.bytes {
+            // One content has one form, and so one hash.
+            return Err(MembershipError::Malformed("it is written in an unusual form".into()));
+        }
         if let Record::Contact(contact) = &record
             && (contact.addresses.len() > ADDRESSES
                 || contact.addresses.iter().any(|address| address.len() > ADDRESS))

@@ -5,11 +5,12 @@
 //! kinds of 128 and above that it does not know, and refuses others: so a later version can add
 //! hints freely and knows from the hello what more the other understands.
 
+use crate::EncodeError;
 use crate::branch::SignedOpening;
-use crate::limits::{DEPTH, HOLDINGS, MESSAGE, OPENINGS};
+use crate::limits::{HOLDINGS, MESSAGE, OPENINGS};
 use crate::membership::{RecordHash, SignedRecord};
 use crate::snapshot::{ManifestId, SignedManifest};
-use crate::{BranchId, ChainHash, GroupId, Sequence};
+use crate::{BranchId, ChainHash, GroupId, Sequence, codec};
 use conflict::{SiteId, WallTime};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -181,17 +182,17 @@ impl Message {
     /// The message has no encoding, which would be a bug, or is too long.
     pub fn encode(&self) -> Result<Vec<u8>, MessageError> {
         let (kind, fields) = match self {
-            Self::Hello(hello) => (0, rmp_serde::to_vec_named(hello)),
-            Self::Members(records) => (1, rmp_serde::to_vec(records)),
-            Self::Openings(openings) => (2, rmp_serde::to_vec(openings)),
-            Self::Holdings(holdings) => (3, rmp_serde::to_vec(holdings)),
-            Self::Progress(holding) => (4, rmp_serde::to_vec(holding)),
-            Self::Want(want) => (5, rmp_serde::to_vec(want)),
-            Self::Unwant(branch) => (6, rmp_serde::to_vec(branch)),
-            Self::WantChunks(want) => (7, rmp_serde::to_vec(want)),
-            Self::Fork(fork) => (8, rmp_serde::to_vec(fork)),
-            Self::Report(report) => (128, rmp_serde::to_vec(report)),
-            Self::Time(time) => (129, rmp_serde::to_vec(time)),
+            Self::Hello(hello) => (0, named(hello)),
+            Self::Members(records) => (1, codec::write(records)),
+            Self::Openings(openings) => (2, codec::write(openings)),
+            Self::Holdings(holdings) => (3, codec::write(holdings)),
+            Self::Progress(holding) => (4, codec::write(holding)),
+            Self::Want(want) => (5, codec::write(want)),
+            Self::Unwant(branch) => (6, codec::write(branch)),
+            Self::WantChunks(want) => (7, codec::write(want)),
+            Self::Fork(fork) => (8, codec::write(fork)),
+            Self::Report(report) => (128, codec::write(report)),
+            Self::Time(time) => (129, codec::write(time)),
         };
         let fields = fields.map_err(|error| MessageError::Malformed(error.to_string()))?;
         if fields.len() >= MESSAGE {
@@ -238,8 +239,8 @@ impl BasePart {
     /// It has no encoding, which would be a bug.
     pub fn encode(&self) -> Result<Vec<u8>, MessageError> {
         let (kind, fields) = match self {
-            Self::Manifest(manifest) => (0, rmp_serde::to_vec(manifest)),
-            Self::Chunk(chunk) => (1, rmp_serde::to_vec(chunk)),
+            Self::Manifest(manifest) => (0, codec::write(manifest)),
+            Self::Chunk(chunk) => (1, codec::write(chunk)),
         };
         let mut bytes = fields.map_err(|error| MessageError::Malformed(error.to_string()))?;
         bytes.insert(0, kind);
@@ -261,15 +262,11 @@ impl BasePart {
 }
 
 fn read<T: DeserializeOwned>(fields: &[u8]) -> Result<T, MessageError> {
-    let mut deserializer = rmp_serde::Deserializer::new(fields);
-    deserializer.set_max_depth(DEPTH);
-    let value = T::deserialize(&mut deserializer)
-        .map_err(|error| MessageError::Malformed(error.to_string()))?;
-    if deserializer.get_ref().is_empty() {
-        Ok(value)
-    } else {
-        Err(MessageError::Malformed("something follows its last field".into()))
-    }
+    codec::read("message", fields).map_err(|error| MessageError::Malformed(error.to_string()))
+}
+
+fn named(hello: &Hello) -> Result<Vec<u8>, EncodeError> {
+    rmp_serde::to_vec_named(hello).map_err(|error| EncodeError::Failed(error.to_string()))
 }
 
 fn bounded<T>(list: Vec<T>, most: usize) -> Result<Vec<T>, MessageError> {
@@ -277,4 +274,122 @@ fn bounded<T>(list: Vec<T>, most: usize) -> Result<Vec<T>, MessageError> {
         return Err(MessageError::Malformed(format!("{} entries, at most {most}", list.len())));
     }
     Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BRANCH: BranchId = BranchId([1; 32]);
+    const SITE: SiteId = SiteId::from_bytes([2; 16]);
+
+    fn hello() -> Hello {
+        Hello {
+            least_version: 1,
+            version: 1,
+            group: GroupId(uuid::Uuid::from_bytes([3; 16])),
+            site: SITE,
+            boot: [4; 8],
+            clock: WallTime(1_790_000_000_000),
+            members: RecordHash([5; 32]),
+            program: "holdfast 0.1.0".into(),
+        }
+    }
+
+    fn holding() -> Holding {
+        Holding {
+            branch: BRANCH,
+            held: Sequence(7),
+            hash: ChainHash([6; 32]),
+            durable: Sequence(7),
+            applied: Sequence(6),
+            as_of: WallTime(1_790_000_000_000),
+        }
+    }
+
+    /// One of each kind that stands for itself; openings and manifests have their own fixtures.
+    fn all() -> Vec<Message> {
+        vec![
+            Message::Hello(hello()),
+            Message::Members(Vec::new()),
+            Message::Openings(Vec::new()),
+            Message::Holdings(vec![holding()]),
+            Message::Progress(holding()),
+            Message::Want(Want { branch: BRANCH, after: Sequence(7), base: true }),
+            Message::Unwant(BRANCH),
+            Message::WantChunks(WantChunks {
+                branch: BRANCH,
+                manifest: ManifestId([7; 32]),
+                from: 3,
+                count: 4,
+            }),
+            Message::Fork(Fork { branch: BRANCH, sequence: Sequence(7), hash: ChainHash([8; 32]) }),
+            Message::Report(Report {
+                site: SITE,
+                branch: BRANCH,
+                durable: Sequence(5),
+                applied: Sequence(4),
+                as_of: WallTime(-1),
+            }),
+            Message::Time(WallTime(0)),
+        ]
+    }
+
+    /// Freezes version 1: what these bytes mean never changes.
+    #[test]
+    fn the_bytes_of_version_1_stay() {
+        let fixtures = include_str!("../fixtures/v1/messages.hex");
+        let fixtures: Vec<Vec<u8>> = fixtures
+            .lines()
+            .map(|line| data_encoding::HEXLOWER.decode(line.as_bytes()).unwrap())
+            .collect();
+        let encoded: Vec<Vec<u8>> = all().iter().map(|m| m.encode().unwrap()).collect();
+        assert_eq!(encoded, fixtures);
+        for (message, bytes) in all().into_iter().zip(&fixtures) {
+            assert_eq!(Message::decode(bytes), Ok(Some(message)));
+        }
+    }
+
+    #[test]
+    fn a_later_version_may_add_hints_and_fields() {
+        assert_eq!(Message::decode(&[200, 0x93, 1, 2, 3]), Ok(None));
+        assert_eq!(Message::decode(&[127, 0xc0]), Err(MessageError::UnknownKind(127)));
+        #[derive(Serialize)]
+        struct Later {
+            #[serde(flatten)]
+            hello: Hello,
+            colour: &'static str,
+        }
+        let later = Later { hello: hello(), colour: "blue" };
+        let mut bytes = vec![0];
+        bytes.extend(rmp_serde::to_vec_named(&later).unwrap());
+        assert_eq!(Message::decode(&bytes), Ok(Some(Message::Hello(hello()))));
+    }
+
+    #[test]
+    fn truncation_is_noticed_at_every_length() {
+        for message in all() {
+            let bytes = message.encode().unwrap();
+            for length in 0..bytes.len() {
+                assert!(Message::decode(&bytes[..length]).is_err(), "{message:?} cut at {length}");
+            }
+            let longer = [&bytes[..], &[0xc0]].concat();
+            assert!(Message::decode(&longer).is_err(), "{message:?} with something behind it");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damage_does_no_harm(message in proptest::sample::select(all()), flips in
+            proptest::collection::vec((any::<usize>(), 0_u8..8), 1..8)) {
+            let mut bytes = message.encode().unwrap();
+            for (place, bit) in flips {
+                let place = place % bytes.len();
+                bytes[place] ^= 1 << bit;
+            }
+            let _ = Message::decode(&bytes);
+            let _ = BasePart::decode(&bytes);
+        }
+    }
 }

@@ -2,6 +2,9 @@
 //! be sent and what happened come out. It knows how far both sides are and what was asked for;
 //! it holds no journal, checks no batch and chooses no source: its owner does.
 
+#[cfg(test)]
+mod tests;
+
 use crate::branch::SignedOpening;
 use crate::flight::Flight;
 use crate::membership::{RecordHash, SignedRecord};
@@ -12,6 +15,7 @@ use crate::snapshot::SignedManifest;
 use crate::{BranchId, GroupId, Sequence};
 use conflict::{SiteId, WallTime};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -37,7 +41,7 @@ impl Channel {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalBranch {
     /// The opening record, for a peer that does not know the branch.
-    pub opening: SignedOpening,
+    pub opening: Arc<SignedOpening>,
     /// How far it is here.
     pub holding: Holding,
     /// The highest sequence that a signature held here covers: what can be served.
@@ -331,7 +335,7 @@ impl Session {
         let open = is_new && vector_known && branch.peer.is_none() && !branch.opening_sent;
         if open {
             branch.opening_sent = true;
-            self.tell(&Message::Openings(vec![opening]))?;
+            self.tell(&Message::Openings(vec![SignedOpening::clone(&opening)]))?;
         }
         self.schedule_progress(now, holding);
         self.handle_timeout(now)?;
@@ -471,7 +475,7 @@ impl Session {
             .filter(|branch| branch.peer.is_none())
             .filter_map(|branch| {
                 branch.opening_sent = true;
-                branch.local.as_ref().map(|local| local.opening.clone())
+                branch.local.as_ref().map(|local| SignedOpening::clone(&local.opening))
             })
             .collect();
         for openings in lacking.chunks(crate::limits::OPENINGS) {

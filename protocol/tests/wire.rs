@@ -4,7 +4,9 @@
 use conflict::{Rule, Timestamp};
 use protocol::codec::{column, group, packing};
 use protocol::schema::ObjectKind;
-use protocol::{Domain, Mode, batch, branch, chain, limits, snapshot};
+use protocol::{
+    Domain, Mode, batch, branch, chain, invitation, limits, membership, message, snapshot,
+};
 use std::collections::BTreeMap;
 
 fn numbers() -> Vec<(&'static str, String)> {
@@ -31,6 +33,13 @@ fn numbers() -> Vec<(&'static str, String)> {
         ("object index", object(ObjectKind::Index)),
         ("object view", object(ObjectKind::View)),
         ("object trigger", object(ObjectKind::Trigger)),
+        ("version of the protocol", number(message::VERSION.into())),
+        ("first kind of message that may be ignored", number(message::FIRST_IGNORABLE.into())),
+        ("format of a member record", number(membership::FORMAT.into())),
+        ("record founding", number(membership::FOUNDING.into())),
+        ("record admission", number(membership::ADMISSION.into())),
+        ("record contact", number(membership::CONTACT.into())),
+        ("record removal", number(membership::REMOVAL.into())),
         ("rule last-writer", rule(Rule::LastWriter)),
         ("rule counter", rule(Rule::Counter)),
         ("rule first-writer", rule(Rule::FirstWriter)),
@@ -54,6 +63,12 @@ fn numbers() -> Vec<(&'static str, String)> {
         ("bytes of an opening", size(limits::OPENING)),
         ("batches of a flight", size(limits::FLIGHT_BATCHES)),
         ("bytes of a flight of several batches", size(limits::FLIGHT)),
+        ("bytes of a member record", size(limits::MEMBER_RECORD)),
+        ("addresses of a site", size(limits::ADDRESSES)),
+        ("bytes of an address", size(limits::ADDRESS)),
+        ("characters of an invitation code", size(limits::INVITATION)),
+        ("branches of a vector", size(limits::HOLDINGS)),
+        ("openings of a message", size(limits::OPENINGS)),
         ("bytes of a message", size(limits::MESSAGE)),
         ("chunks of a snapshot", size(limits::CHUNKS)),
         ("bytes of a manifest", size(limits::MANIFEST)),
@@ -63,6 +78,9 @@ fn numbers() -> Vec<(&'static str, String)> {
         ("flight: signature", Domain::FLIGHT.as_str().into()),
         ("manifest: id, signature", Domain::MANIFEST.as_str().into()),
         ("chunk: hash", snapshot::CHUNK_CONTEXT.into()),
+        ("member record: signature", membership::RECORD_DOMAIN.as_str().into()),
+        ("group: id", membership::GROUP_DOMAIN.into()),
+        ("invitation: check", invitation::CHECK_DOMAIN.into()),
     ]
 }
 

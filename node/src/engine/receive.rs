@@ -12,6 +12,7 @@ use protocol::message::{Fork, Holding, Report};
 use protocol::session::LocalBranch;
 use protocol::{BranchId, ChainHash, Sequence};
 use protocol::{Mode, SignedOpening};
+use std::sync::Arc;
 
 /// What became of a flight.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl Engine {
     /// See [`StoreError`].
     pub fn local_branch(&self, branch: &BranchRow) -> Result<LocalBranch, StoreError> {
         Ok(LocalBranch {
-            opening: branch.opening.clone(),
+            opening: Arc::new(branch.opening.clone()),
             holding: Holding {
                 branch: branch.id,
                 held: branch.held,
@@ -185,17 +186,7 @@ impl Engine {
             return Ok(Receipt::Known);
         }
         if origin == self.identity.site {
-            // Own batches that this site does not have: it numbers nothing until they are back.
-            self.raise(
-                format!("own-branch-behind:{}", branch.id),
-                Severity::Critical,
-                Some(branch.database),
-                "Other sites hold batches of this site that its own node.db lacks: it went back \
-                 in time."
-                    .into(),
-                "Stop this node and put its newest directory back; nothing of it is lost at the \
-                 other sites.",
-            )?;
+            self.note_behind(&branch)?;
             return Ok(Receipt::Known);
         }
         self.store.transaction(|transaction| -> Result<(), EngineError> {
@@ -220,6 +211,22 @@ impl Engine {
         })?;
         let branch = self.store.branch_numbered(branch.number)?;
         Ok(Receipt::Stored(self.local_branch(&branch)?))
+    }
+
+    /// Others hold own batches that this site does not have: it numbers nothing until they are
+    /// back.
+    fn note_behind(&mut self, branch: &BranchRow) -> Result<(), StoreError> {
+        self.raise(
+            format!("own-branch-behind:{}", branch.id),
+            Severity::Critical,
+            Some(branch.database),
+            "Other sites hold batches of this site that its own node.db lacks: it went back in \
+             time."
+                .into(),
+            "Stop this node and put its newest directory back; nothing of it is lost at the other \
+             sites.",
+        )?;
+        Ok(())
     }
 
     /// The first batch of a flight that differs from what is held here under its sequence.
@@ -302,6 +309,9 @@ impl Engine {
             return Ok(false);
         }
         let Some(branch) = self.store.branch(report.branch)? else { return Ok(false) };
+        if branch.opening.opening().origin == self.identity.site && report.durable > branch.held {
+            self.note_behind(&branch)?;
+        }
         let row = ProgressRow {
             branch: branch.number,
             site: report.site,

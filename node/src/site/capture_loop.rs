@@ -33,12 +33,17 @@ pub async fn run(site: Site, number: DatabaseNumber, path: PathBuf) {
             return;
         }
         match harvest_all(&site, number).await {
-            Ok(true) => {
+            Ok(Outcome::Something) => {
                 last = Instant::now();
                 tidied = false;
             }
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "a harvest failed; it is tried again"),
+            Ok(Outcome::Nothing) => {}
+            // The next poll tries again, whether or not there is something new.
+            Ok(Outcome::Unfinished) => version = None,
+            Err(error) => {
+                tracing::error!(%error, "a harvest failed; it is tried again");
+                version = None;
+            }
         }
         // What is committed from here on is for the next batch.
         loop {
@@ -74,15 +79,27 @@ pub async fn run(site: Site, number: DatabaseNumber, path: PathBuf) {
     }
 }
 
-/// Harvests until nothing is left; whether there was anything. One harvest goes on at a time.
-pub async fn harvest_all(site: &Site, number: DatabaseNumber) -> Result<bool, EngineError> {
+/// What harvesting came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There was nothing.
+    Nothing,
+    /// There was something, and it is all harvested.
+    Something,
+    /// Somebody is at the file, or it can't be harvested.
+    Unfinished,
+}
+
+/// Harvests until nothing is left. One harvest goes on at a time.
+pub async fn harvest_all(site: &Site, number: DatabaseNumber) -> Result<Outcome, EngineError> {
     let _alone = site.0.harvesting.lock().await;
-    let mut any = false;
+    let mut outcome = Outcome::Nothing;
     let mut retry = FIRST_RETRY;
     loop {
         let read = site.step("harvest.read", move |engine| engine.read_harvest(number)).await?;
         let harvested = match read {
-            Harvest::Nothing | Harvest::Stopped => return Ok(any),
+            Harvest::Nothing => return Ok(outcome),
+            Harvest::Stopped => return Ok(Outcome::Unfinished),
             Harvest::Busy => None,
             Harvest::Moved => {
                 site.step("harvest.refresh", move |engine| engine.refresh_capture(number)).await?
@@ -100,11 +117,11 @@ pub async fn harvest_all(site: &Site, number: DatabaseNumber) -> Result<bool, En
             tokio::time::sleep(retry).await;
             retry = (retry * 2).min(GREATEST_RETRY);
             if retry == GREATEST_RETRY {
-                return Ok(any);
+                return Ok(Outcome::Unfinished);
             }
             continue;
         };
-        any = true;
+        outcome = Outcome::Something;
         if let Some(local) = harvested.numbered {
             site.0.hub.tell_branch(&local);
         }

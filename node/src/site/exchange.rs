@@ -117,6 +117,9 @@ struct Exchange {
     outlets: Vec<(Channel, mpsc::Sender<Vec<u8>>)>,
     vector: Option<BTreeMap<BranchId, Holding>>,
     wanted_chunks: Option<(WantChunks, u32)>,
+    /// Branches that this site takes from this peer, and whether their base was asked for when
+    /// the peer had it.
+    wanted: BTreeMap<BranchId, bool>,
 }
 
 impl Exchange {
@@ -159,6 +162,7 @@ impl Exchange {
             outlets,
             vector: Some(BTreeMap::new()),
             wanted_chunks: None,
+            wanted: BTreeMap::new(),
         })
     }
 
@@ -224,7 +228,10 @@ impl Exchange {
         match command {
             Command::Branch(local) => self.session.set_branch(now, local)?,
             Command::Want(branch) => self.want(branch).await?,
-            Command::Unwant(branch) => self.session.unwant(branch)?,
+            Command::Unwant(branch) => {
+                self.wanted.remove(&branch);
+                self.session.unwant(branch)?;
+            }
             Command::Members(records) => self.session.tell(&Message::Members(records))?,
             Command::Report(report) => self.session.tell(&Message::Report(report))?,
         }
@@ -380,6 +387,10 @@ impl Exchange {
             }
             None => self.site.0.hub.with_sources(|sources| sources.holding(peer, holding)),
         }
+        // The peer has only now got the base that it was asked for.
+        if holding.durable > Sequence::ZERO && self.wanted.get(&holding.branch) == Some(&false) {
+            self.want(holding.branch).await?;
+        }
         self.site.0.hub.progressed();
         Ok(())
     }
@@ -450,6 +461,9 @@ impl Exchange {
         let Some(local) = local else { return Ok(()) };
         let opening = local.opening.opening();
         let base = opening.base && local.holding.durable == Sequence::ZERO;
+        let peer_has_base =
+            self.session.peer_holding(branch).is_some_and(|peer| peer.durable > Sequence::ZERO);
+        self.wanted.insert(branch, !base || peer_has_base);
         self.session.want(Want { branch, after: local.holding.held, base })?;
         Ok(())
     }

@@ -6,7 +6,7 @@ use crate::transport::{Link, LinkError, Purpose};
 use conflict::SiteId;
 use protocol::keys::PublicKey;
 use protocol::membership::Member;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -167,6 +167,7 @@ fn jitter(site: &Site, wait: Duration) -> Duration {
 
 /// Writes down now and then what only memory knows.
 pub async fn keep_books(site: Site) {
+    let mut told = BTreeMap::new();
     loop {
         tokio::time::sleep(BOOKS).await;
         let ran = site.step("books.keep", |engine| Ok(engine.keep_books()?)).await;
@@ -177,7 +178,10 @@ pub async fn keep_books(site: Site) {
         for peer in peers {
             let reports = site.step("reports.read", move |engine| Ok(engine.reports(peer)?)).await;
             for report in reports.unwrap_or_default() {
-                site.0.hub.tell_report_to(peer, &report);
+                let news = told.insert((peer, report.site, report.branch), report) != Some(report);
+                if news {
+                    site.0.hub.tell_report_to(peer, &report);
+                }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A body, uncompressed. Whatever arrives, no panic and no memory beyond what arrived.
+//! A body, uncompressed. Nothing that arrives may panic or fill the memory.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

@@ -1,4 +1,4 @@
-//! A flight and the headers of its batches. Whatever arrives, no panic and no memory beyond what arrived.
+//! A flight and the headers of its batches. Nothing that arrives may panic or fill the memory.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

@@ -1,4 +1,4 @@
-//! A signed opening. Whatever arrives, no panic and no memory beyond what arrived.
+//! A signed opening. Nothing that arrives may panic or fill the memory.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
