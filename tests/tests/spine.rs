@@ -235,3 +235,18 @@ fn a_database_attached_again_under_its_name_is_followed_by_the_mirror() {
     wait_until_equal(&second, &uptown.mirror("downtown", "pos"), 3);
     downtown.wait_until_safe("pos");
 }
+
+#[test]
+fn a_file_made_at_the_place_of_a_mirror_too_early_does_not_pass_for_it() {
+    let home = Home::new();
+    let (downtown, uptown) = home.two();
+    let pos = home.path("pos.db");
+    let (_connection, _till) = shop(&pos);
+    let mirror = uptown.mirror("downtown", "pos");
+    // As every SQLite does that is told to open what does not exist yet.
+    std::fs::create_dir_all(mirror.parent().unwrap()).unwrap();
+    assert_eq!(sqlite3(&mirror, "PRAGMA user_version"), "0");
+    std::fs::write(&mirror, "").unwrap();
+    downtown.attach("pos", &pos);
+    uptown.wait_for_mirror("downtown", "pos", &pos, 400);
+}
