@@ -184,9 +184,7 @@ impl Engine {
         database: &DatabaseRow,
         branch: &BranchRow,
     ) -> Result<Option<MirrorStep>, EngineError> {
-        let exists =
-            self.environment.file_identity(&database.path).map_err(ApplyError::Files)?.is_some();
-        if branch.base == Sequence::ZERO || exists {
+        if branch.base == Sequence::ZERO || self.has_begun(&database.path)? {
             return Ok(None);
         }
         let Some(signed) = self.store.manifest(branch.number)? else {
@@ -231,6 +229,23 @@ impl Engine {
         loader.close()?;
         self.environment.rename(&loading, &database.path).map_err(ApplyError::Files)?;
         self.note_applied(branch, &marker).map(Some)
+    }
+
+    /// Whether there is a mirror at `path`. Whoever opens it too early with a SQLite that makes
+    /// missing files leaves an empty one there: it is removed, or the base would be skipped.
+    fn has_begun(&self, path: &Path) -> Result<bool, EngineError> {
+        if self.environment.file_identity(path).map_err(ApplyError::Files)?.is_none() {
+            return Ok(false);
+        }
+        let mirror = Mirror::open(&*self.environment, path)?;
+        let begun = mirror.marker().is_some();
+        mirror.close()?;
+        if !begun {
+            for file in [path.to_owned(), beside(path, "-wal"), beside(path, "-shm")] {
+                self.environment.remove_file(&file).map_err(ApplyError::Files)?;
+            }
+        }
+        Ok(begun)
     }
 
     fn make_parent(&self, path: &Path) -> Result<(), EngineError> {
