@@ -8,7 +8,6 @@
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tests::site::{Home, Site};
