@@ -1,4 +1,5 @@
 //! One of everything that has bytes, with every feature: what the golden fixtures hold.
+#![allow(dead_code, reason = "each test uses its part of it")]
 
 use conflict::{Rule, SiteId, Timestamp, Value, Version, WallTime};
 use protocol::change::{Assignment, Body, Operation, RowChange, SchemaReference};
