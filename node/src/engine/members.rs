@@ -178,7 +178,12 @@ impl Engine {
     /// There is no address yet at which this site could be reached, or the store fails.
     pub fn invite(&mut self, lifetime_ms: i64) -> Result<Invitation, EngineError> {
         let own = self.own_member()?;
-        if own.addresses.is_empty() {
+        // Before the first run nothing is published yet; then those of `init` serve.
+        let addresses = match own.addresses.is_empty() {
+            true => self.store.addresses()?,
+            false => own.addresses,
+        };
+        if addresses.is_empty() {
             return Err(Failure::unable(
                 "This site has no address at which others could reach it.",
                 "Start it once with `run`, or give it one with --address at `init`.",
@@ -206,7 +211,7 @@ impl Engine {
             inviter: self.key.public(),
             id: row.id,
             secret: Secret(secret),
-            addresses: own.addresses,
+            addresses,
         })
     }
 
