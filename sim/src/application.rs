@@ -18,12 +18,30 @@ pub struct Application {
 #[derive(Debug)]
 pub(crate) struct Program {
     path: PathBuf,
-    connection: Mutex<Option<Connection>>,
+    open: Mutex<Option<Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    connection: Connection,
+    /// What the file had seen of this connection when it was last told of.
+    told: Written,
+}
+
+/// How much a connection has written: rows, and the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Written(u64, i64);
+
+impl Written {
+    fn by(connection: &Connection) -> Self {
+        let schema = connection.pragma_query_value(None, "schema_version", |row| row.get(0));
+        Self(connection.total_changes(), schema.unwrap_or(0))
+    }
 }
 
 impl Application {
     pub(crate) fn start(computer: &Arc<Computer>, path: PathBuf) -> Self {
-        let program = Arc::new(Program { path, connection: Mutex::new(None) });
+        let program = Arc::new(Program { path, open: Mutex::new(None) });
         computer.adopt(&program);
         Self { computer: Arc::clone(computer), program }
     }
@@ -39,18 +57,24 @@ impl Application {
     /// The power is off.
     pub fn run<T>(&self, work: impl FnOnce(&mut Connection) -> T) -> T {
         assert!(self.computer.is_on(), "no program runs while the power is off");
+        let mut open = self.program.open.lock().unwrap();
+        let Open { connection, told } = open.get_or_insert_with(|| {
+            let connection = Connection::open(&self.program.path).unwrap();
+            // There is one thread: whom it would wait for could not go on meanwhile.
+            connection.busy_timeout(Duration::ZERO).unwrap();
+            Open { told: Written::by(&connection), connection }
+        });
         let done = {
-            let mut connection = self.program.connection.lock().unwrap();
-            let connection = connection.get_or_insert_with(|| {
-                let connection = Connection::open(&self.program.path).unwrap();
-                // There is one thread: whom it would wait for could not go on meanwhile.
-                connection.busy_timeout(Duration::ZERO).unwrap();
-                connection
-            });
             let _here = self.computer.here_for_sqlite();
             work(connection)
         };
-        self.computer.notices().tell(&self.program.path);
+        // Reading is no change; what is not committed yet is told of with the commit.
+        if connection.is_autocommit() {
+            let written = Written::by(connection);
+            if written != std::mem::replace(told, written) {
+                self.computer.notices().tell(&self.program.path);
+            }
+        }
         done
     }
 
@@ -65,9 +89,9 @@ impl Program {
     pub(crate) fn reads(&self, path: &Path) -> bool {
         let state = |connection: &Connection| connection.transaction_state(None::<&str>);
         self.path == path
-            && match self.connection.try_lock() {
-                Ok(held) => held.as_ref().is_some_and(|connection| {
-                    !matches!(state(connection), Ok(TransactionState::None))
+            && match self.open.try_lock() {
+                Ok(open) => open.as_ref().is_some_and(|open| {
+                    !matches!(state(&open.connection), Ok(TransactionState::None))
                 }),
                 // It is at it this very moment.
                 Err(_) => true,
@@ -75,6 +99,6 @@ impl Program {
     }
 
     pub(crate) fn end(&self) {
-        drop(self.connection.lock().unwrap().take());
+        drop(self.open.lock().unwrap().take());
     }
 }

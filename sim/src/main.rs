@@ -1,5 +1,5 @@
 //! Runs a story in the simulator: `cargo run --release -p sim -- --seed N [--twice]
-//! [--story spine|relay|misfortunes]`. With `--twice`, fails unless both runs were the same.
+//! [--story spine|relay|misfortunes|beginnings]`. With `--twice`, fails unless both runs were the same.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program says what it found")]
 
 use sim::{Figures, World, stories};
@@ -11,6 +11,7 @@ enum Story {
     Spine,
     Relay,
     Misfortunes,
+    Beginnings,
 }
 
 struct Arguments {
@@ -31,6 +32,7 @@ fn arguments() -> Option<Arguments> {
                     "spine" => Story::Spine,
                     "relay" => Story::Relay,
                     "misfortunes" => Story::Misfortunes,
+                    "beginnings" => Story::Beginnings,
                     _ => return None,
                 }
             }
@@ -55,6 +57,7 @@ fn tell(arguments: &Arguments) -> Outcome {
             Story::Spine => stories::spine(world).await,
             Story::Relay => stories::relay(world).await,
             Story::Misfortunes => stories::misfortunes(world).await,
+            Story::Beginnings => stories::beginnings(world).await,
         }
         Outcome {
             trace: world.trace_hash(),
@@ -77,7 +80,7 @@ fn tell(arguments: &Arguments) -> Outcome {
 
 fn main() -> ExitCode {
     let Some(arguments) = arguments() else {
-        eprintln!("usage: sim [--seed N] [--twice] [--story spine|relay|misfortunes]");
+        eprintln!("usage: sim [--seed N] [--twice] [--story spine|relay|misfortunes|beginnings]");
         return ExitCode::from(2);
     };
     let first = tell(&arguments);

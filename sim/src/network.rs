@@ -307,3 +307,108 @@ pub fn address_of(number: u8) -> IpAddr {
 pub fn listen() -> SocketAddr {
     SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 4433)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(line: Line) -> Arc<Network> {
+        let (clock, random) = (Clock::start(), Random::new(1, "network"));
+        let network = Arc::new(Network::new(clock, Arc::default(), random));
+        network.set_line(line);
+        network
+    }
+
+    fn clean() -> Line {
+        let (latency, jitter) = (Duration::from_millis(50), Duration::from_millis(1));
+        Line { latency, jitter, lost: 0, doubled: 0 }
+    }
+
+    fn send(from: &Socket, destination: SocketAddr, contents: &[u8]) {
+        let transmit =
+            Transmit { destination, ecn: None, contents, segment_size: None, src_ip: None };
+        from.try_send(&transmit).unwrap();
+    }
+
+    async fn receive(socket: &Socket) -> (SocketAddr, Vec<u8>) {
+        std::future::poll_fn(|context| {
+            let (mut buffer, mut meta) = ([0; 100], [RecvMeta::default()]);
+            let polled = socket.poll_recv(context, &mut [IoSliceMut::new(&mut buffer)], &mut meta);
+            polled.map(|count| {
+                assert_eq!(count.unwrap(), 1);
+                (meta[0].addr, buffer[..meta[0].len].to_vec())
+            })
+        })
+        .await
+    }
+
+    async fn count(socket: &Socket) -> u64 {
+        let mut received = 0;
+        while tokio::time::timeout(Duration::from_secs(1), receive(socket)).await.is_ok() {
+            received += 1;
+        }
+        received
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_packet_takes_its_time_and_shows_where_it_is_from() {
+        let network = network(clean());
+        let a = network.bind(address_of(1), listen()).unwrap();
+        let b = network.bind(address_of(2), "0.0.0.0:0".parse().unwrap()).unwrap();
+        assert_eq!(a.local_addr().unwrap(), listen());
+        let begun = Instant::now();
+        send(&b, "10.0.0.1:4433".parse().unwrap(), b"hello");
+        let (from, content) = receive(&a).await;
+        assert!((50..=53).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+        assert_eq!(content, b"hello");
+        assert_eq!(from.ip().to_canonical(), address_of(2));
+        assert!(from.is_ipv6(), "a socket at [::] sees IPv4 mapped");
+        send(&a, from, b"well");
+        assert_eq!(receive(&b).await, ("10.0.0.1:4433".parse().unwrap(), b"well".to_vec()));
+        assert!(network.bind(address_of(1), listen()).is_err(), "the port is taken");
+        drop(a);
+        assert!(network.bind(address_of(1), listen()).is_ok(), "and free again");
+        assert!(network.bind(address_of(1), SocketAddr::new(address_of(2), 1)).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn packets_are_lost_doubled_and_cut_off() {
+        let network = network(Line { lost: 2000, ..clean() });
+        let to = "10.0.0.1:4433".parse().unwrap();
+        let a = network.bind(address_of(1), listen()).unwrap();
+        let b = network.bind(address_of(2), listen()).unwrap();
+        let burst = || (0..1000).for_each(|_| send(&b, to, b"x"));
+        burst();
+        assert!((700..900).contains(&count(&a).await));
+        network.set_line(Line { doubled: 2000, ..clean() });
+        burst();
+        assert!((1100..1300).contains(&count(&a).await));
+        network.cut(address_of(1), address_of(2));
+        burst();
+        assert_eq!(count(&a).await, 0);
+        network.heal(address_of(1), address_of(2));
+        burst();
+        assert!(count(&a).await >= 1000);
+        // A computer without power: nothing out, nothing in.
+        network.unplug(address_of(2));
+        burst();
+        assert_eq!(count(&a).await, 0);
+        assert_eq!(network.trace.totals().0, 4000, "all that was sent, whatever became of it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn packets_overtake_one_another() {
+        let network = network(Line { jitter: Duration::from_millis(40), ..clean() });
+        let to = "10.0.0.1:4433".parse().unwrap();
+        let a = network.bind(address_of(1), listen()).unwrap();
+        let b = network.bind(address_of(2), listen()).unwrap();
+        (0..50).for_each(|number| send(&b, to, &[number]));
+        let mut order = Vec::new();
+        for _ in 0..50 {
+            order.push(receive(&a).await.1[0]);
+        }
+        assert!(!order.is_sorted());
+        order.sort_unstable();
+        assert_eq!(order, (0..50).collect::<Vec<u8>>());
+    }
+}

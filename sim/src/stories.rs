@@ -63,7 +63,7 @@ pub async fn spine(world: &mut World) {
     world.site("downtown").await;
     world.site("uptown").await;
     let mut till = Till::open(world, "downtown", 30);
-    world.attach("downtown", "shop.db", "shop").await;
+    world.attach("downtown", "shop.db", "shop").await.unwrap();
     till.trade(world, 20, "a day like any").await;
     settle(world, "downtown").await;
     same(world, "downtown", "uptown");
@@ -96,7 +96,7 @@ pub async fn relay(world: &mut World) {
     world.site("uptown").await;
     world.site("harbour").await;
     let mut till = Till::open(world, "downtown", 30);
-    world.attach("downtown", "shop.db", "shop").await;
+    world.attach("downtown", "shop.db", "shop").await.unwrap();
     till.trade(world, 10, "all three").await;
     settle(world, "downtown").await;
 
@@ -139,7 +139,7 @@ pub async fn misfortunes(world: &mut World) {
         world.site(site).await;
     }
     let mut till = Till::open(world, "downtown", 30);
-    world.attach("downtown", "shop.db", "shop").await;
+    world.attach("downtown", "shop.db", "shop").await.unwrap();
     let mut random = world.random("misfortunes");
     for round in 0..10 {
         let site = sites[random.below(2) as usize];
@@ -165,6 +165,37 @@ pub async fn misfortunes(world: &mut World) {
             }
         }
         till.trade(world, times, &format!("well {round}")).await;
+    }
+    settle(world, "downtown").await;
+    same(world, "downtown", "uptown");
+    assert_eq!(world.waits_in_sqlite(), 0, "somebody waited inside SQLite");
+}
+
+/// A shop that is large when it is put under sync, and trades meanwhile: attaching is cut off and
+/// begun again, and so is the first copy, at either end.
+pub async fn beginnings(world: &mut World) {
+    let sites = ["downtown", "uptown"];
+    for site in sites {
+        world.site(site).await;
+    }
+    let mut random = world.random("beginnings");
+    let mut till = Till::open(world, "downtown", 2500);
+    world.strike("downtown", None, 1 + random.below(40));
+    let attached = world.attach("downtown", "shop.db", "shop").await;
+    till.trade_until_struck(world, "downtown", 60, "first").await;
+    world.power_off("downtown").await;
+    world.boot("downtown").await;
+    till.trade(world, 3, "between").await;
+    if attached.is_none() && world.status("downtown").await.databases.is_empty() {
+        world.attach("downtown", "shop.db", "shop").await.unwrap();
+    }
+    for round in 0..3 {
+        let site = sites[random.below(2) as usize];
+        world.strike(site, None, 1 + random.below(25));
+        till.trade_until_struck(world, site, 20, &format!("copying {round}")).await;
+        world.power_off(site).await;
+        world.run_for(Duration::from_secs(random.below(60))).await;
+        world.boot(site).await;
     }
     settle(world, "downtown").await;
     same(world, "downtown", "uptown");

@@ -228,11 +228,22 @@ impl World {
         Application::start(&self.place(name).computer, self.file(name, file))
     }
 
-    /// Puts a database under sync, switching it to a write-ahead log.
-    pub async fn attach(&self, name: &str, file: &str, database: &str) -> Attached {
+    /// Puts a database under sync, switching it to a write-ahead log; `None` if the power goes
+    /// meanwhile ([`World::strike`]).
+    pub async fn attach(&self, name: &str, file: &str, database: &str) -> Option<Attached> {
         let path = self.file(name, file);
         let request = AttachRequest { name: database.parse().unwrap(), path, wal: true };
-        self.running(name).site.attach(request).await.unwrap()
+        tokio::select! {
+            biased;
+            attached = self.running(name).site.attach(request) => Some(attached.unwrap()),
+            () = self.struck(name) => None,
+        }
+    }
+
+    async fn struck(&self, name: &str) {
+        while !self.is_struck(name) {
+            sleep(LOOK).await;
+        }
     }
 
     /// Where a file on a site's computer lies.

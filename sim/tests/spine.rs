@@ -75,3 +75,8 @@ fn misfortunes_end_well_under_several_seeds() {
     let again = tell(5, stories::misfortunes);
     assert_same(&first, &again);
 }
+
+#[test]
+fn attaching_and_the_first_copy_are_cut_off_and_come_to_an_end() {
+    tell(2, stories::beginnings);
+}
