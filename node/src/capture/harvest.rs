@@ -7,7 +7,7 @@ use super::images::{Fence, PackedKey, Position};
 use super::inspect::{InspectedTable, inspect, pragma};
 use super::rescan::{Slice, Work};
 use super::triggers::{self, key_columns, read_what};
-use super::value::{Bound, quoted, row_values};
+use crate::sql::{Bound, quoted, row_values};
 use conflict::{Value, WallTime};
 use protocol::schema::{RowIdentity, Table, TableIndex};
 use rusqlite::{Connection, params_from_iter};

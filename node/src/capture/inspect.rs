@@ -1,7 +1,7 @@
 //! Reads the shape of an application's database: which tables are carried, what tells their rows
 //! apart, what stands in the way. It writes nothing, and knows nothing of the node's own database.
 
-use super::value::quoted;
+use crate::sql::quoted;
 use protocol::schema::{
     ColumnIndex, ObjectKind, RowIdentity, Schema, SchemaObject, Table, TableIndex,
 };

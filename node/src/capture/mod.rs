@@ -25,7 +25,6 @@ mod install;
 mod refresh;
 mod rescan;
 mod triggers;
-mod value;
 
 #[cfg(test)]
 mod tests;
@@ -39,4 +38,3 @@ pub use inspect::{Finding, InspectedTable, Inspection, JournalMode, UniqueIndex,
 pub use install::Polite;
 pub use refresh::Refreshed;
 pub use rescan::{Rescan, Slice, Work};
-pub use value::{Bound, from_sql, quoted, row_values};

@@ -19,7 +19,7 @@
 //! ```
 
 use super::inspect::{InspectedTable, UniqueIndex};
-use super::value::quoted;
+use crate::sql::quoted;
 use protocol::schema::{RowIdentity, Table};
 use rusqlite::Connection;
 use std::collections::BTreeSet;

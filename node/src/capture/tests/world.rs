@@ -5,6 +5,7 @@ use crate::capture::defaults::defaults;
 use crate::capture::*;
 use crate::environment::FileIdentity;
 use crate::environment::production::Production;
+use crate::sql::{quoted, row_values};
 use conflict::{SiteId, Timestamp, Value};
 use protocol::change::{Assignment, Operation, RowChange};
 use protocol::schema::{ColumnIndex, RowIdentity, Schema};
