@@ -103,7 +103,11 @@ impl CaptureError {
 
 impl From<CaptureError> for Failure {
     fn from(error: CaptureError) -> Self {
-        let what = format!("{error}.");
+        let mut what = format!("{error}.");
+        // A path stays as it is.
+        if let Some(first) = what.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
         let remedy = error.remedy();
         match &error {
             CaptureError::Missing(_) | CaptureError::NotADatabase(_) => Self::usage(what, remedy),

@@ -44,6 +44,12 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Failure>
             "Name the file of the database.",
         )
     })?;
+    if path.is_dir() {
+        return Err(Failure::usage(
+            format!("{} is a directory.", path.display()),
+            "Name the file of the database.",
+        ));
+    }
     let request = AttachRequest { name: arguments.name, path, wal: arguments.wal };
     let attached = match Ground::find(context).await? {
         Ground::Running(directory) => {
