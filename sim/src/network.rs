@@ -240,8 +240,7 @@ impl AsyncUdpSocket for Socket {
     ) -> Poll<io::Result<usize>> {
         let mut inbox = self.inbox.lock().unwrap();
         let mut received = 0;
-        loop {
-            let Some(next) = inbox.packets.first_entry() else { break };
+        while let Some(next) = inbox.packets.first_entry() {
             let (due, _) = *next.key();
             if due > Instant::now() {
                 if received > 0 {

@@ -19,7 +19,7 @@ impl Random {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -29,7 +29,7 @@ impl Random {
 
     /// A number below `bound`; 0 if that is 0. The bias is far below what a run could show.
     pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.draw()) * u128::from(bound)) >> 64) as u64
     }
 
     /// Whether what happens `times` in ten thousand happens now.
@@ -40,7 +40,7 @@ impl Random {
     /// Fills `bytes`.
     pub fn fill(&mut self, bytes: &mut [u8]) {
         for chunk in bytes.chunks_mut(8) {
-            chunk.copy_from_slice(&self.next().to_le_bytes()[..chunk.len()]);
+            chunk.copy_from_slice(&self.draw().to_le_bytes()[..chunk.len()]);
         }
     }
 }
@@ -51,22 +51,22 @@ mod tests {
 
     #[test]
     fn streams_repeat_and_differ() {
-        let draw = |seed, label| {
+        let some = |seed, label| {
             let mut random = Random::new(seed, label);
             let mut bytes = [0; 13];
             random.fill(&mut bytes);
-            (bytes, random.next(), random.below(7) < 7)
+            (bytes, random.draw(), random.below(7) < 7)
         };
-        assert_eq!(draw(1, "a"), draw(1, "a"));
-        assert_ne!(draw(1, "a"), draw(2, "a"));
-        assert_ne!(draw(1, "a"), draw(1, "b"));
+        assert_eq!(some(1, "a"), some(1, "a"));
+        assert_ne!(some(1, "a"), some(2, "a"));
+        assert_ne!(some(1, "a"), some(1, "b"));
     }
 
     #[test]
     fn the_stream_is_the_published_one() {
         // The first outputs of SplitMix64 for state 1234567, as in its reference code.
         let mut random = Random(1_234_567);
-        assert_eq!(random.next(), 6_457_827_717_110_365_317);
-        assert_eq!(random.next(), 3_203_168_211_198_807_973);
+        assert_eq!(random.draw(), 6_457_827_717_110_365_317);
+        assert_eq!(random.draw(), 3_203_168_211_198_807_973);
     }
 }

@@ -20,7 +20,7 @@ struct Till {
 impl Till {
     fn open(world: &World, site: &str, products: u32) -> Self {
         let program = world.application(site, "shop.db");
-        let seed = world.random("shop").next();
+        let seed = world.random("shop").draw();
         let shop = program.run(|connection| Shop::create(connection, seed, products)).unwrap();
         Self { shop, program }
     }
@@ -130,11 +130,11 @@ pub async fn relay(world: &mut World) {
     assert_eq!(world.waits_in_sqlite(), 0, "somebody waited inside SQLite");
 }
 
-/// Two sites, one shop, and one misfortune after another: the plug is pulled at either site before
-/// some step of its node, a node is stopped and started, the line is cut and mended. In between,
+/// Three sites, one shop, and one misfortune after another: the plug is pulled at any site before
+/// some step of its node, a node is stopped and started, a line is cut and mended. In between,
 /// and meanwhile, the shop goes on.
 pub async fn misfortunes(world: &mut World) {
-    let sites = ["downtown", "uptown"];
+    let sites = ["downtown", "uptown", "harbour"];
     for site in sites {
         world.site(site).await;
     }
@@ -142,14 +142,15 @@ pub async fn misfortunes(world: &mut World) {
     world.attach("downtown", "shop.db", "shop").await.unwrap();
     let mut random = world.random("misfortunes");
     for round in 0..10 {
-        let site = sites[random.below(2) as usize];
+        let site = sites[random.below(3) as usize];
+        let other = sites.into_iter().find(|other| *other != site).unwrap();
         let times = random.below(8);
         match random.below(5) {
             0 => {
-                world.cut("downtown", "uptown");
+                world.cut(site, other);
                 till.trade(world, times, &format!("cut {round}")).await;
                 world.run_for(Duration::from_secs(random.below(90))).await;
-                world.heal("downtown", "uptown");
+                world.heal(site, other);
             }
             1 => {
                 world.stop(site).await;
@@ -168,6 +169,7 @@ pub async fn misfortunes(world: &mut World) {
     }
     settle(world, "downtown").await;
     same(world, "downtown", "uptown");
+    same(world, "downtown", "harbour");
     assert_eq!(world.waits_in_sqlite(), 0, "somebody waited inside SQLite");
 }
 

@@ -1,4 +1,5 @@
 //! Real nodes in virtual time: the stories end well, and runs of one seed are the same.
+#![allow(clippy::panic, clippy::print_stdout, reason = "helpers of tests; figures are shown")]
 
 use sim::trace::Packet;
 use sim::{World, run, stories};

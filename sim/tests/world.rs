@@ -1,4 +1,5 @@
 //! What the world itself promises: time, randomness, politeness towards readers, power.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use node::demo::shop::Shop;
 use rusqlite::{Connection, ErrorCode};
@@ -91,10 +92,10 @@ fn a_power_off_takes_what_was_not_committed_and_nothing_else() {
         let busy = other.run(|connection| connection.execute_batch("BEGIN IMMEDIATE"));
         assert_eq!(busy.unwrap_err().sqlite_error_code(), Some(ErrorCode::DatabaseBusy));
         world.power_off("downtown").await;
+        assert!(world.file("downtown", "some.db-wal").exists(), "closed cleanly, so no crash");
         world.boot("downtown").await;
         let left = other.run(|connection| one::<i64>(connection, "SELECT sum(x) FROM t"));
         assert_eq!(left, 1);
-        assert!(world.file("downtown", "some.db-wal").exists(), "closed cleanly, so no crash");
     });
 }
 
