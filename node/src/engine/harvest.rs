@@ -470,6 +470,7 @@ fn append(
         sequence,
         hash,
         timestamp: draft.stamp,
+        more: draft.more,
         last: draft.last,
         frame: frame.as_bytes(),
     };

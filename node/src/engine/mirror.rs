@@ -4,9 +4,13 @@ use super::{Engine, EngineError};
 use crate::apply::{ApplyError, BaseLoader, Incoming, Marker, Mirror, Progress};
 use crate::snapshot::BaseFile;
 use crate::store::alarms::Severity;
-use crate::store::{BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, databases};
+use crate::store::{
+    BranchNumber, BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, Store, StoreError,
+    databases,
+};
 use conflict::WallTime;
 use protocol::Sequence;
+use protocol::limits::Limits;
 use protocol::session::LocalBranch;
 use protocol::snapshot::decode_chunk;
 use protocol::{Frame, Header};
@@ -100,39 +104,23 @@ impl Engine {
             return Ok(MirrorStep::Even);
         };
         let after = mirror.marker().map_or(Sequence::ZERO, |marker| marker.sequence);
-        let mut rows = self.store.batches_after(branch.number, after, STEP_BATCHES, STEP_BYTES)?;
-        let mut incoming = Vec::with_capacity(rows.len());
-        // A run that becomes visible together is read to its end, however long.
-        loop {
-            for row in rows {
-                let header = Header::read(&row.frame)
-                    .map_err(|error| ApplyError::Malformed(error.to_string()))?;
-                let body = Frame::decode_body(&row.frame, &self.limits)
-                    .map_err(|error| ApplyError::Malformed(error.to_string()))?;
-                incoming.push(Incoming {
-                    sequence: row.sequence,
-                    timestamp: header.meta.timestamp,
-                    body,
-                    more: header.meta.more,
-                });
-            }
-            match incoming.last() {
-                Some(last) if last.more => {
-                    let after = last.sequence;
-                    rows =
-                        self.store.batches_after(branch.number, after, STEP_BATCHES, STEP_BYTES)?;
-                    if rows.is_empty() {
-                        break;
-                    }
-                }
-                _ => break,
-            }
+        let mut batches = Batches {
+            store: &self.store,
+            limits: &self.limits,
+            branch: branch.number,
+            after,
+            end: self.store.last_visible(branch.number, after)?,
+            given: 0,
+            bytes: 0,
+            run_open: false,
+            failed: None,
+        };
+        let applied = mirror.apply(&mut batches);
+        if let Some(error) = batches.failed {
+            return Err(error);
         }
-        if !incoming.is_empty() {
-            let applied = mirror.apply(incoming)?;
-            for left_out in applied.left_out.iter().flatten() {
-                tracing::warn!(database = %database.name, ?left_out, "left out of the mirror");
-            }
+        for left_out in applied?.left_out.iter().flatten() {
+            tracing::warn!(database = %database.name, ?left_out, "left out of the mirror");
         }
         let Some(marker) = mirror.marker().copied() else { return Ok(MirrorStep::Even) };
         if marker.sequence == branch.applied {
@@ -278,6 +266,57 @@ impl Engine {
             databases::set_state(self.store.connection(), former.number, DatabaseState::Detached)?;
         }
         Ok(())
+    }
+}
+
+/// The next batches of a mirror, read as they are applied: a few, and on to the end of a run that
+/// becomes visible together, however long that is.
+struct Batches<'a> {
+    store: &'a Store,
+    limits: &'a Limits,
+    branch: BranchNumber,
+    after: Sequence,
+    /// The last batch that ends a run: what lies beyond waits for more.
+    end: Sequence,
+    given: usize,
+    bytes: usize,
+    run_open: bool,
+    failed: Option<EngineError>,
+}
+
+impl Batches<'_> {
+    fn read(&mut self) -> Result<Option<Incoming>, EngineError> {
+        let enough = self.given >= STEP_BATCHES || self.bytes >= STEP_BYTES;
+        if self.after >= self.end || (enough && !self.run_open) {
+            return Ok(None);
+        }
+        let row = self.store.batches_after(self.branch, self.after, 1, 0)?.pop();
+        let Some(row) = row else { return Ok(None) };
+        let malformed = |error: protocol::DecodeError| ApplyError::Malformed(error.to_string());
+        let header = Header::read(&row.frame).map_err(malformed)?;
+        let body = Frame::decode_body(&row.frame, self.limits).map_err(malformed)?;
+        self.after = row.sequence;
+        self.given += 1;
+        self.bytes += row.frame.len();
+        self.run_open = header.meta.more;
+        Ok(Some(Incoming {
+            sequence: row.sequence,
+            timestamp: header.meta.timestamp,
+            body,
+            more: header.meta.more,
+        }))
+    }
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Incoming;
+
+    /// Ends at an error, which `failed` keeps: what was given before is applied.
+    fn next(&mut self) -> Option<Incoming> {
+        self.read().unwrap_or_else(|error| {
+            self.failed = Some(error);
+            None
+        })
     }
 }
 

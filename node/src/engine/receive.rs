@@ -201,6 +201,7 @@ impl Engine {
                     sequence,
                     hash: *hash,
                     timestamp: header.meta.timestamp,
+                    more: header.meta.more,
                     last: header.meta.last,
                     frame: frame.as_bytes(),
                 };

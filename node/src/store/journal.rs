@@ -24,6 +24,8 @@ pub struct NewBatch<'a> {
     pub hash: ChainHash,
     /// Its timestamp.
     pub timestamp: Timestamp,
+    /// Whether it becomes visible only together with the next.
+    pub more: bool,
     /// Whether the branch ends with it.
     pub last: bool,
     /// Its bytes.
@@ -40,8 +42,16 @@ pub fn append(
     batch: &NewBatch<'_>,
 ) -> Result<(), StoreError> {
     connection
-        .prepare_cached("INSERT INTO batch (branch, sequence, hash, frame) VALUES (?, ?, ?, ?)")?
-        .execute(params![branch.0, stored(batch.sequence.0), batch.hash.0, batch.frame])?;
+        .prepare_cached(
+            "INSERT INTO batch (branch, sequence, more, hash, frame) VALUES (?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            branch.0,
+            stored(batch.sequence.0),
+            batch.more,
+            batch.hash.0,
+            batch.frame
+        ])?;
     let moved = connection
         .prepare_cached(
             "UPDATE branch SET held = ?2, hash = ?3, timestamp = ?4, ended = max(ended, ?5)
@@ -110,6 +120,27 @@ impl Store {
             .query_row(params![branch.number.0, stored(sequence.0)], |row| row.get(0))
             .optional()?;
         bytes.map(|bytes| Ok(ChainHash(fixed("hash", bytes)?))).transpose()
+    }
+
+    /// The last batch after `after` that does not wait for the next to become visible; `after` if
+    /// there is none.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn last_visible(
+        &self,
+        branch: BranchNumber,
+        after: Sequence,
+    ) -> Result<Sequence, StoreError> {
+        let last: Option<i64> = self
+            .connection()
+            .prepare_cached(
+                "SELECT sequence FROM batch WHERE branch = ? AND sequence > ? AND more = 0
+                 ORDER BY sequence DESC LIMIT 1",
+            )?
+            .query_row(params![branch.0, stored(after.0)], |row| row.get(0))
+            .optional()?;
+        last.map_or(Ok(after), |last| Ok(Sequence(loaded("sequence", last)?)))
     }
 
     /// The batches after `after`, at most `most_bytes` of them (but one at least) and `most`.

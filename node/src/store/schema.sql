@@ -60,6 +60,7 @@ CREATE TABLE branch (
 CREATE TABLE batch (
   branch      INTEGER NOT NULL,
   sequence    INTEGER NOT NULL,
+  more        INTEGER NOT NULL,       -- becomes visible only together with the next
   hash        BLOB NOT NULL,          -- of the line up to this batch
   frame       BLOB NOT NULL,          -- the bytes of the wire
   PRIMARY KEY (branch, sequence)
