@@ -60,6 +60,8 @@ fn a_mirror_outlives_a_cut_and_a_power_off_and_runs_repeat() {
     assert_ne!(first.content, other.content);
 }
 
+/// Seed 3 is a regression: a site that came back before its peer had missed it was never asked
+/// again for what it had, since the new session stood in the old one's place unnoticed.
 #[test]
 fn a_peer_carries_what_its_origin_no_longer_can() {
     let first = tell(3, stories::relay);
