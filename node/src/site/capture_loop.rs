@@ -12,6 +12,8 @@ use tokio::time::Instant;
 const POLL: Duration = Duration::from_secs(1);
 /// After which rest the log is trimmed and the `-wal` moved into the file.
 const REST: Duration = Duration::from_secs(3);
+/// After which time the log is trimmed though the application does not rest.
+const BUSY: Duration = Duration::from_secs(30);
 /// When a file that somebody holds is tried again; it doubles up to the greatest.
 const FIRST_RETRY: Duration = Duration::from_millis(5);
 const GREATEST_RETRY: Duration = Duration::from_millis(500);
@@ -28,6 +30,7 @@ pub async fn run(site: Site, number: DatabaseNumber, path: PathBuf) {
     let mut version = None;
     let mut tidied = false;
     let mut last = Instant::now();
+    let mut trimmed = Instant::now();
     loop {
         if site.0.hub.is_detached(number) {
             return;
@@ -36,6 +39,10 @@ pub async fn run(site: Site, number: DatabaseNumber, path: PathBuf) {
             Ok(Outcome::Something) => {
                 last = Instant::now();
                 tidied = false;
+                if trimmed.elapsed() >= BUSY {
+                    trim(&site, number).await;
+                    trimmed = Instant::now();
+                }
             }
             Ok(Outcome::Nothing) => {}
             // The next poll tries again, whether or not there is something new.
@@ -69,8 +76,9 @@ pub async fn run(site: Site, number: DatabaseNumber, path: PathBuf) {
                 break;
             }
             if !tidied && last.elapsed() >= REST {
-                tidied = true;
-                tidy(&site, number).await;
+                tidied = tidy(&site, number).await;
+                trimmed = Instant::now();
+                last = Instant::now();
             }
             if site.0.hub.is_detached(number) {
                 return;
@@ -128,18 +136,26 @@ pub async fn harvest_all(site: &Site, number: DatabaseNumber) -> Result<Outcome,
     }
 }
 
-/// Trims the log and lets a copy of the bare file hold everything, while the application rests.
-async fn tidy(site: &Site, number: DatabaseNumber) {
+/// Removes harvested notes at moments without readers; whether none is left.
+async fn trim(site: &Site, number: DatabaseNumber) -> bool {
     for _ in 0..100 {
         match site.step("capture.trim", move |engine| engine.trim_log(number)).await {
             Ok(true) => tokio::time::sleep(FIRST_RETRY).await,
-            Ok(false) => break,
+            Ok(false) => return true,
             Err(error) => {
                 tracing::error!(%error, "the log of changes could not be trimmed");
-                break;
+                return false;
             }
         }
     }
+    false
+}
+
+/// Trims the log and lets a copy of the bare file hold everything, while the application rests;
+/// whether that is done.
+async fn tidy(site: &Site, number: DatabaseNumber) -> bool {
+    // In this order: after a full checkpoint the first to write would hinder readers.
+    let trimmed = trim(site, number).await;
     let done = site
         .step("capture.checkpoint", move |engine| {
             engine.checkpoint_application(number);
@@ -149,4 +165,5 @@ async fn tidy(site: &Site, number: DatabaseNumber) {
     if let Err(error) = done {
         tracing::debug!(%error, "no checkpoint");
     }
+    trimmed
 }
