@@ -1,4 +1,5 @@
-//! Who belongs to a group: a set of signed records that only grows, and what follows from it.
+//! Who belongs to a group: a set of signed records, and what follows from it. The set only grows,
+//! except that of a site's contact records only the newest is kept.
 //!
 //! Every site holds every record and derives the same members from them, whatever order they came
 //! in. Each record is signed by somebody whom the records before it admit, back to the founding,
@@ -386,12 +387,14 @@ impl Membership {
             for (content, record) in waiting {
                 match self.signer(&content, &record)? {
                     None => unplaced.push((content, record)),
+                    Some(_) if self.is_superseded(&content, &record) => {}
                     Some(key)
                         if key.verify(RECORD_DOMAIN, &record.bytes, &record.signature).is_ok() =>
                     {
                         self.records.insert(record.hash(), record.clone());
                         added.push(record);
                         self.derive();
+                        self.forget_old_contacts();
                     }
                     Some(_) => return Err(MembershipError::Forged),
                 }
@@ -400,6 +403,35 @@ impl Membership {
                 return Ok(added);
             }
             waiting = unplaced;
+        }
+    }
+
+    /// Whether a newer contact record of its site is known. Two of one number, which only a site
+    /// that went back in time makes, are told apart by hash, everywhere alike.
+    fn is_superseded(&self, record: &Record, signed: &SignedRecord) -> bool {
+        let Record::Contact(contact) = record else { return false };
+        self.contacts(contact.site)
+            .any(|(number, hash)| (number, hash) > (contact.number, signed.hash()))
+    }
+
+    fn contacts(&self, site: SiteId) -> impl Iterator<Item = (u64, RecordHash)> {
+        self.records.iter().filter_map(move |(hash, record)| match record.read() {
+            Ok(Record::Contact(contact)) if contact.site == site => Some((contact.number, *hash)),
+            _ => None,
+        })
+    }
+
+    /// Addresses change often where a provider hands them out: of each site's contact records only
+    /// the newest stays.
+    fn forget_old_contacts(&mut self) {
+        let sites: Vec<SiteId> = self.members.keys().copied().collect();
+        for site in sites {
+            let mut contacts: Vec<(u64, RecordHash)> = self.contacts(site).collect();
+            contacts.sort_unstable();
+            contacts.pop();
+            for (_, hash) in contacts {
+                self.records.remove(&hash);
+            }
         }
     }
 

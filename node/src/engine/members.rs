@@ -95,9 +95,8 @@ pub fn found(
     let site = founding.site;
     let membership = Membership::found(founding, &key).map_err(malformed)?;
     let identity = Identity { site, name: name.clone(), group: membership.group() };
-    let records: Vec<SignedRecord> = membership.records().cloned().collect();
     store.transaction(|transaction| {
-        members::add_records(transaction, &records)?;
+        members::set_records(transaction, membership.records())?;
         settings::set_listen(transaction, listen, addresses)?;
         settings::set_identity(transaction, &identity)
     })?;
@@ -158,9 +157,8 @@ pub fn joined(
         ))
     })?;
     let identity = Identity { site: request.site, name: own.name.clone(), group: invitation.group };
-    let records: Vec<SignedRecord> = membership.records().cloned().collect();
     store.transaction(|transaction| {
-        members::add_records(transaction, &records)?;
+        members::set_records(transaction, membership.records())?;
         settings::set_listen(transaction, listen, addresses)?;
         settings::set_identity(transaction, &identity)
     })?;
@@ -259,11 +257,13 @@ impl Engine {
             admitted: now,
         });
         let signed = SignedRecord::sign(&record, &self.key).map_err(malformed)?;
+        let mut membership = self.membership.clone();
+        let added = membership.merge(vec![signed]).map_err(malformed)?;
         self.store.transaction(|transaction| {
-            members::add_records(transaction, std::slice::from_ref(&signed))?;
+            members::set_records(transaction, membership.records())?;
             members::use_invitation(transaction, request.id, &key)
         })?;
-        let added = self.membership.merge(vec![signed]).map_err(malformed)?;
+        self.membership = membership;
         Ok(self.welcome(added))
     }
 
@@ -285,8 +285,9 @@ impl Engine {
             Ok(added) => added,
             Err(error) => return Ok(Err(error)),
         };
-        members::add_records(self.store.connection(), &added)?;
-        self.membership = membership;
+        if !added.is_empty() {
+            self.keep_members(membership)?;
+        }
         Ok(Ok(added))
     }
 
@@ -309,9 +310,17 @@ impl Engine {
             number: own.contact_number + 1,
         });
         let signed = SignedRecord::sign(&record, &self.key).map_err(malformed)?;
-        members::add_records(self.store.connection(), std::slice::from_ref(&signed))?;
-        self.membership.merge(vec![signed.clone()]).map_err(malformed)?;
+        let mut membership = self.membership.clone();
+        membership.merge(vec![signed.clone()]).map_err(malformed)?;
+        self.keep_members(membership)?;
         Ok(Some(signed))
+    }
+
+    fn keep_members(&mut self, membership: Membership) -> Result<(), StoreError> {
+        self.store
+            .transaction(|transaction| members::set_records(transaction, membership.records()))?;
+        self.membership = membership;
+        Ok(())
     }
 
     /// Keeps where the site listens, so that the next run takes the same port.

@@ -93,13 +93,17 @@ impl Store {
     }
 }
 
-/// Adds member records; those that are there already are fine.
+/// Keeps the member records, and forgets those that are not among them any more.
 ///
 /// # Errors
 /// See [`StoreError`].
-pub fn add_records(connection: &Connection, records: &[SignedRecord]) -> Result<(), StoreError> {
-    let mut statement = connection
-        .prepare_cached("INSERT OR IGNORE INTO member_record (hash, record) VALUES (?, ?)")?;
+pub fn set_records<'a>(
+    connection: &Connection,
+    records: impl Iterator<Item = &'a SignedRecord>,
+) -> Result<(), StoreError> {
+    connection.prepare_cached("DELETE FROM member_record")?.execute([])?;
+    let mut statement =
+        connection.prepare_cached("INSERT INTO member_record (hash, record) VALUES (?, ?)")?;
     for record in records {
         let bytes = rmp_serde::to_vec(record)
             .map_err(|error| StoreError::Damaged(format!("a member record: {error}")))?;

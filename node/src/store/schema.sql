@@ -6,7 +6,7 @@ CREATE TABLE setting (
   value BLOB NOT NULL
 ) WITHOUT ROWID;
 
--- Membership: signed records, a set that only grows.
+-- Membership: signed records.
 CREATE TABLE member_record (
   hash   BLOB PRIMARY KEY,            -- BLAKE3 of the record
   record BLOB NOT NULL                -- with its signature, as on the wire
