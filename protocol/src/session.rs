@@ -7,6 +7,7 @@ mod tests;
 
 use crate::branch::SignedOpening;
 use crate::flight::Flight;
+use crate::limits::HOLDINGS;
 use crate::membership::{RecordHash, SignedRecord};
 use crate::message::{
     BasePart, Chunk, Fork, Hello, Holding, Message, MessageError, Report, VERSION, Want, WantChunks,
@@ -106,6 +107,9 @@ pub enum SessionError {
     /// It said something before its hello, or two hellos.
     #[error("the peer spoke out of turn")]
     OutOfTurn,
+    /// It speaks of more branches than any site has.
+    #[error("the peer speaks of too many branches")]
+    TooManyBranches,
     /// It sent something unreadable.
     #[error("the peer sent something unreadable: {0}")]
     Unreadable(String),
@@ -228,9 +232,9 @@ impl Session {
             Message::Members(records) => self.events.push_back(Event::Members(records)),
             Message::Openings(openings) => self.events.push_back(Event::Openings(openings)),
             Message::Holdings(holdings) => self.handle_holdings(holdings)?,
-            Message::Progress(holding) => self.handle_progress(holding),
+            Message::Progress(holding) => self.handle_progress(holding)?,
             Message::Report(report) => self.events.push_back(Event::Report(report)),
-            Message::Want(want) => self.handle_want(want),
+            Message::Want(want) => self.handle_want(want)?,
             Message::Unwant(branch) => {
                 if let Some(branch) = self.branches.get_mut(&branch) {
                     branch.sent = None;
@@ -429,6 +433,11 @@ impl Session {
         self.snapshot.len()
     }
 
+    /// How far this site is in a branch, as it was told last; `None`: it does not know it.
+    pub fn local(&self, branch: BranchId) -> Option<&LocalBranch> {
+        self.branches.get(&branch)?.local.as_ref()
+    }
+
     /// Where the peer stands in a branch, as it said last.
     pub fn peer_holding(&self, branch: BranchId) -> Option<&Holding> {
         self.branches.get(&branch)?.peer.as_ref()
@@ -466,7 +475,7 @@ impl Session {
         }
         self.vector_known = true;
         for holding in holdings {
-            self.handle_progress(holding);
+            self.handle_progress(holding)?;
         }
         self.events.push_back(Event::Vector);
         let lacking: Vec<SignedOpening> = self
@@ -484,28 +493,40 @@ impl Session {
         Ok(())
     }
 
-    fn handle_progress(&mut self, holding: Holding) {
-        let branch = self.branches.entry(holding.branch).or_default();
-        branch.peer = Some(holding);
+    fn handle_progress(&mut self, holding: Holding) -> Result<(), SessionError> {
+        self.spoken_of(holding.branch)?.peer = Some(holding);
         self.events.push_back(Event::Peer(holding));
         self.advance(holding.branch);
+        Ok(())
     }
 
-    fn handle_want(&mut self, want: Want) {
+    fn handle_want(&mut self, want: Want) -> Result<(), SessionError> {
+        let branch = self.spoken_of(want.branch)?;
+        branch.sent = Some(want.after);
+        branch.channel = None;
         if want.base {
             self.events.push_back(Event::ReadManifest(want.branch));
         }
-        let branch = self.branches.entry(want.branch).or_default();
-        branch.sent = Some(want.after);
-        branch.channel = None;
         self.advance(want.branch);
+        Ok(())
+    }
+
+    /// A branch that the peer speaks of; as many as two vectors may hold are remembered.
+    fn spoken_of(&mut self, branch: BranchId) -> Result<&mut Branch, SessionError> {
+        if self.branches.len() >= 2 * HOLDINGS && !self.branches.contains_key(&branch) {
+            return Err(SessionError::TooManyBranches);
+        }
+        Ok(self.branches.entry(branch).or_default())
     }
 
     /// Progress goes at once to the site that waits for it, slowly to others.
     fn schedule_progress(&mut self, now: Duration, holding: Holding) {
         let Some(branch) = self.branches.get_mut(&holding.branch) else { return };
-        // Who is sent the batches themselves need not be told of them.
-        if branch.told == Some(holding) || branch.sent.is_some() {
+        // Who is sent the batches themselves need not be told of them; but that the base has come,
+        // which the peer may have asked for in vain, shows in nothing else.
+        let base_came = branch.told.is_none_or(|told| told.durable == Sequence::ZERO)
+            && holding.durable > Sequence::ZERO;
+        if branch.told == Some(holding) || (branch.sent.is_some() && !base_came) {
             branch.told = Some(holding);
             branch.tell_at = None;
             return;

@@ -11,7 +11,7 @@ use conflict::SiteId;
 use protocol::message::{BasePart, Hello, Holding, Message, VERSION, Want, WantChunks};
 use protocol::session::{Channel, Event, Session, SessionError};
 use protocol::{BranchId, Sequence};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -116,7 +116,12 @@ struct Exchange {
     commands: mpsc::UnboundedReceiver<Command>,
     outlets: Vec<(Channel, mpsc::Sender<Vec<u8>>)>,
     vector: Option<BTreeMap<BranchId, Holding>>,
-    wanted_chunks: Option<(WantChunks, u32)>,
+    /// Bases whose manifests the peer asked for.
+    wanted_manifests: BTreeSet<BranchId>,
+    /// Chunks that the peer asked for, and how many of them it was given.
+    wanted_chunks: BTreeMap<BranchId, (WantChunks, u32)>,
+    /// The branch whose base a chunk was given of last.
+    gave: Option<BranchId>,
     /// Branches that this site takes from this peer, and whether their base was asked for when
     /// the peer had it.
     wanted: BTreeMap<BranchId, bool>,
@@ -161,7 +166,9 @@ impl Exchange {
             commands,
             outlets,
             vector: Some(BTreeMap::new()),
-            wanted_chunks: None,
+            wanted_manifests: BTreeSet::new(),
+            wanted_chunks: BTreeMap::new(),
+            gave: None,
             wanted: BTreeMap::new(),
         })
     }
@@ -220,7 +227,7 @@ impl Exchange {
         while let Some(event) = self.session.poll_event() {
             self.handle(event).await?;
         }
-        self.give_chunks().await
+        self.give_base().await
     }
 
     async fn obey(&mut self, command: Command) -> Result<(), End> {
@@ -292,17 +299,15 @@ impl Exchange {
                 self.session.supply_flight(branch, flight)?;
             }
             Event::ReadManifest(branch) => {
-                let manifest = self
-                    .site
-                    .step("manifest.read", move |engine| engine.read_manifest(branch))
-                    .await?;
-                if let Some(manifest) = manifest {
-                    self.session.supply_base(&BasePart::Manifest(manifest))?;
+                if self.is_known(branch) {
+                    self.wanted_manifests.insert(branch);
                 }
             }
             Event::ReadChunks(wanted) => {
-                let wanted = WantChunks { count: wanted.count.min(CHUNKS_AT_ONCE), ..wanted };
-                self.wanted_chunks = Some((wanted, 0));
+                if self.is_known(wanted.branch) {
+                    let wanted = WantChunks { count: wanted.count.min(CHUNKS_AT_ONCE), ..wanted };
+                    self.wanted_chunks.insert(wanted.branch, (wanted, 0));
+                }
             }
             Event::Manifest(manifest) => {
                 let step = self
@@ -475,22 +480,49 @@ impl Exchange {
         });
     }
 
-    /// Reads chunks that were asked for, one when the last has gone.
-    async fn give_chunks(&mut self) -> Result<(), End> {
-        while self.session.queued_chunks() == 0
-            && let Some((wanted, given)) = self.wanted_chunks.take()
-            && given < wanted.count
-        {
-            let Some(index) = wanted.from.checked_add(given) else { return Ok(()) };
+    /// Whether this site knows a branch: what is asked of others needs no memory.
+    fn is_known(&self, branch: BranchId) -> bool {
+        self.session.local(branch).is_some()
+    }
+
+    /// Reads manifests and chunks that were asked for, one when the last has gone; several bases
+    /// take turns.
+    async fn give_base(&mut self) -> Result<(), End> {
+        while self.session.queued_chunks() == 0 {
+            if let Some(branch) = self.wanted_manifests.pop_first() {
+                let manifest = self
+                    .site
+                    .step("manifest.read", move |engine| engine.read_manifest(branch))
+                    .await?;
+                if let Some(manifest) = manifest {
+                    self.session.supply_base(&BasePart::Manifest(manifest))?;
+                }
+                continue;
+            }
+            let Some((wanted, given)) = self.next_chunk() else { return Ok(()) };
+            let Some(index) = wanted.from.checked_add(given) else { continue };
             let chunk = self
                 .site
                 .step("chunk.read", move |engine| engine.read_chunk(&wanted, index))
                 .await?;
-            let Some(chunk) = chunk else { return Ok(()) };
+            let Some(chunk) = chunk else { continue };
             self.session.supply_base(&BasePart::Chunk(chunk))?;
-            self.wanted_chunks = Some((wanted, given + 1));
+            if given + 1 < wanted.count {
+                self.wanted_chunks.insert(wanted.branch, (wanted, given + 1));
+            }
+            self.gave = Some(wanted.branch);
         }
         Ok(())
+    }
+
+    /// Takes out what is to be given next: of the base behind the one that was served last.
+    fn next_chunk(&mut self) -> Option<(WantChunks, u32)> {
+        let behind = self.gave.and_then(|gave| {
+            let range = (std::ops::Bound::Excluded(gave), std::ops::Bound::Unbounded);
+            self.wanted_chunks.range(range).next().map(|(branch, _)| *branch)
+        });
+        let branch = behind.or_else(|| self.wanted_chunks.keys().next().copied())?;
+        self.wanted_chunks.remove(&branch).filter(|(wanted, given)| given < &wanted.count)
     }
 }
 

@@ -322,3 +322,38 @@ fn who_breaks_the_protocol_is_found_out() {
     assert_eq!(said(&[Message::Hello(newer)]), Ok(()), "a later one that still speaks ours");
     assert_eq!(open().handle_data(Channel::Live, &[]), Err(SessionError::OutOfTurn));
 }
+
+#[test]
+fn who_asked_for_a_base_in_vain_is_told_when_it_has_come() {
+    let mut pair = Pair::new(2, Some(0));
+    let mut without = pair.line.at(2);
+    without.holding.durable = Sequence::ZERO;
+    pair.sides[0].session = Session::open(hello(1), site(2), vec![without.clone()]).unwrap();
+    pair.talk();
+    let id = pair.line.id();
+    pair.sides[1].session.want(Want { branch: id, after: Sequence::ZERO, base: true }).unwrap();
+    pair.talk();
+    assert_eq!(pair.sides[1].held, 2, "the batches come without the base");
+    let relay = &mut pair.sides[0].session;
+    relay.set_branch(pair.now, without).unwrap();
+    assert_eq!(relay.poll_timeout(), None, "nothing is told of what is sent anyway");
+    let whole = pair.line.at(2);
+    pair.sides[0].session.set_branch(pair.now, whole).unwrap();
+    pair.later(Duration::from_secs(10));
+    let known = pair.sides[1].session.peer_holding(id).unwrap();
+    assert_eq!(known.durable, Sequence(2));
+}
+
+#[test]
+fn a_peer_can_t_fill_the_memory_with_branches() {
+    let mut session = Session::open(hello(1), site(2), Vec::new()).unwrap();
+    session.handle_control(&Message::Hello(hello(2)).encode().unwrap()).unwrap();
+    let mut ask = |number: u32| {
+        let mut branch = [0; 32];
+        branch[..4].copy_from_slice(&number.to_be_bytes());
+        let want = Want { branch: BranchId(branch), after: Sequence::ZERO, base: false };
+        session.handle_control(&Message::Want(want).encode().unwrap())
+    };
+    let refused = (0..1 << 16).find(|number| ask(*number).is_err());
+    assert_eq!(refused, Some(2 * HOLDINGS as u32));
+}
