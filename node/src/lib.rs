@@ -12,6 +12,7 @@ pub mod environment;
 pub mod failure;
 pub mod site;
 pub mod snapshot;
+pub mod sql;
 pub mod status;
 pub mod store;
 pub mod transport;

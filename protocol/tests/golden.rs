@@ -6,7 +6,9 @@
 
 mod samples;
 
+use protocol::invitation::Invitation;
 use protocol::limits::Limits;
+use protocol::membership::{Membership, SignedRecord};
 use protocol::snapshot::{decode_chunk, encode_chunk};
 use protocol::{ChainHash, Flight, Frame, SignedManifest, SignedOpening};
 use std::fs;
@@ -74,4 +76,29 @@ fn manifest() {
 fn chunk() {
     let bytes = fixture("chunk", &encode_chunk(&samples::chunk()).unwrap().1);
     assert_eq!(decode_chunk(&bytes, &Limits::default()).unwrap(), samples::chunk());
+}
+
+/// A founding and an admission: the group's id and the members follow from them.
+#[test]
+fn members() {
+    let records = samples::member_records();
+    let mut membership = Membership::empty(samples::group());
+    for (number, record) in records.iter().enumerate() {
+        let now = rmp_serde::to_vec(record).unwrap();
+        let bytes = fixture(&format!("member-{number}"), &now);
+        let read: SignedRecord = rmp_serde::from_slice(&bytes).unwrap();
+        assert_eq!(read, *record);
+        assert_eq!(now, bytes);
+        membership.merge(vec![read]).unwrap();
+    }
+    assert_eq!(membership.members().count(), 2);
+}
+
+#[test]
+fn invitation() {
+    let now = samples::invitation().to_string();
+    let code = String::from_utf8(fixture("invitation", now.as_bytes())).unwrap();
+    let invitation: Invitation = code.parse().unwrap();
+    assert_eq!(invitation, samples::invitation());
+    assert_eq!(invitation.to_string(), code);
 }

@@ -1,1 +1,39 @@
-//! Placeholder.
+//! The deterministic simulator: real Holdfast nodes, many sites on one thread, in virtual time. A
+//! seed decides everything, and the same seed gives the same run.
+//!
+//! What runs is the code that ships. Replaced is only what `node::environment::Environment` names:
+//! clock, randomness, sockets, tasks, files, file notices. Two things tell whether two runs were
+//! the same: the trace of packets (time, source, destination, size) and the content of all
+//! databases ([`World::trace_hash`], [`World::content_hash`]).
+//!
+//! One world at a time runs in a process, since SQLite's own generator belongs to the process:
+//! [`run`] waits for its turn. Seeds in parallel are processes in parallel.
+//!
+//! Not here yet: a disk that loses what was not synced. Files lie in a folder of the real system,
+//! and a power-off is that of a process whose page cache survives ([`disk`] is the seam).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "in the simulator whatever can't be is a failed run, and a failed run is a finding"
+)]
+
+pub mod application;
+mod boot;
+mod clock;
+mod computer;
+mod content;
+pub mod disk;
+mod environment;
+mod executor;
+mod network;
+mod notices;
+mod quic;
+pub mod random;
+pub mod stories;
+pub mod trace;
+mod vfs;
+mod world;
+
+pub use network::Line;
+pub use world::{Figures, World, run};

@@ -2,6 +2,7 @@
 
 pub mod application;
 pub mod binary;
-pub mod relay;
 pub mod site;
 pub mod wait;
+
+pub use node::demo::relay;

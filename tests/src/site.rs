@@ -260,6 +260,11 @@ impl Site {
         self.process.as_mut().unwrap().try_wait().unwrap().is_none()
     }
 
+    /// The number of its process, if it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
     /// A code that admits one site.
     ///
     /// # Panics

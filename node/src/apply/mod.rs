@@ -9,7 +9,6 @@ mod error;
 mod mirror;
 mod rows;
 mod schema;
-mod sql;
 #[cfg(test)]
 mod tests;
 

@@ -9,7 +9,7 @@
 //! Every statement says OR ABORT: a table's own ON CONFLICT clause would silently drop rows.
 
 use super::error::{ApplyError, Doing};
-use super::sql::{bind, owned, quote};
+use crate::sql::{bind, from_sql, quoted};
 use conflict::Value;
 use protocol::change::{Assignment, Body, Operation, RowChange};
 use protocol::schema::{ColumnIndex, RowIdentity, Schema, Table, TableIndex};
@@ -57,7 +57,7 @@ struct Target {
 impl Target {
     fn new(table: &Table, stage: Option<&String>) -> Result<Self, ApplyError> {
         let column = |index: ColumnIndex| {
-            table.columns.get(index.0 as usize).map(|name| quote(name)).ok_or_else(|| {
+            table.columns.get(index.0 as usize).map(|name| quoted(name)).ok_or_else(|| {
                 ApplyError::malformed(format!("table {} has no column {}", table.name, index.0))
             })
         };
@@ -65,7 +65,7 @@ impl Target {
             RowIdentity::Key(columns) => {
                 columns.iter().map(|index| column(*index)).collect::<Result<_, _>>()?
             }
-            RowIdentity::Rowid(name) => vec![quote(name)],
+            RowIdentity::Rowid(name) => vec![quoted(name)],
         };
         if key.is_empty() {
             return Err(ApplyError::malformed(format!("table {} has an empty key", table.name)));
@@ -86,7 +86,7 @@ impl Target {
         let this_row = (1..).zip(&key).map(term).collect::<Vec<_>>().join(" AND ");
         Ok(Self {
             name: table.name.clone(),
-            table: quote(stage.unwrap_or(&table.name)),
+            table: quoted(stage.unwrap_or(&table.name)),
             staged: stage.is_some(),
             key,
             others,
@@ -328,7 +328,7 @@ fn read(
     let mut rows = select.raw_query();
     let Some(row) = rows.next().doing(WRITING)? else { return Ok(None) };
     (0..target.others.len())
-        .map(|column| row.get_ref(column).map(owned).doing(WRITING))
+        .map(|column| row.get_ref(column).map(from_sql).doing(WRITING))
         .collect::<Result<_, _>>()
         .map(Some)
 }

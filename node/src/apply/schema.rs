@@ -10,7 +10,7 @@
 //! `sqlite_schema` is the origin's to the letter; the end of a movement checks that.
 
 use super::error::{ApplyError, Doing};
-use super::sql::quote;
+use crate::sql::quoted;
 use protocol::schema::{ObjectKind, RowIdentity, Schema, SchemaObject, Table, TableIndex};
 use rusqlite::{Connection, OptionalExtension, Params};
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,7 +69,7 @@ impl Movement {
         for kind in [ObjectKind::Trigger, ObjectKind::View, ObjectKind::Index] {
             for object in existing.iter().filter(|object| object.kind == kind) {
                 if goes(&object) || orphaned(object) {
-                    let sql = format!("DROP {} IF EXISTS {}", word(kind), quote(&object.name));
+                    let sql = format!("DROP {} IF EXISTS {}", word(kind), quoted(&object.name));
                     run(connection, &sql, [])?;
                 }
             }
@@ -101,7 +101,7 @@ impl Movement {
                 _ => {}
             }
             if goes(&object) {
-                run(connection, &format!("DROP TABLE {}", quote(&object.name)), [])?;
+                run(connection, &format!("DROP TABLE {}", quoted(&object.name)), [])?;
             }
         }
         let kept: BTreeSet<&SchemaObject> =
@@ -241,20 +241,20 @@ fn fill_stage(
         .columns
         .iter()
         .filter(|column| before.columns.iter().any(|other| same_name(other, column)))
-        .map(|column| quote(column))
+        .map(|column| quoted(column))
         .collect();
-    let stage = quote(stage);
+    let stage = quoted(stage);
     // A column of ours, since a table with a rowid may share no column with its old form.
     let columns: Vec<&str> =
         std::iter::once("_holdfast_none").chain(common.iter().map(String::as_str)).collect();
     run(connection, &format!("CREATE TABLE {stage} ({})", columns.join(",")), [])?;
-    let from = quote(&before.name);
+    let from = quoted(&before.name);
     let mut into = common.clone();
     let mut values = common;
     if let (RowIdentity::Rowid(old), RowIdentity::Rowid(new)) = (&before.identity, &after.identity)
     {
-        into.push(quote(new));
-        values.push(quote(old));
+        into.push(quoted(new));
+        values.push(quoted(old));
     }
     let (into, values) = (into.join(","), values.join(","));
     run(connection, &format!("INSERT INTO {stage} ({into}) SELECT {values} FROM {from}"), [])
@@ -263,13 +263,13 @@ fn fill_stage(
 /// Adds the columns that the old form did not have, with the new table's defaults, and the index
 /// by which changes find their rows.
 fn complete_stage(connection: &Connection, staged: &Staged) -> Result<(), ApplyError> {
-    let stage = quote(&staged.stage);
+    let stage = quoted(&staged.stage);
     let present = columns_of(connection, &staged.stage)?;
     for (column, default) in columns_of(connection, &staged.table.name)? {
         if present.iter().any(|(name, _)| same_name(name, &column)) {
             continue;
         }
-        let column = quote(&column);
+        let column = quoted(&column);
         let add = format!("ALTER TABLE {stage} ADD COLUMN {column}");
         let made = match default {
             None => false,
@@ -289,10 +289,10 @@ fn complete_stage(connection: &Connection, staged: &Staged) -> Result<(), ApplyE
         let key = key
             .iter()
             .filter_map(|index| staged.table.columns.get(index.0 as usize))
-            .map(|column| quote(column))
+            .map(|column| quoted(column))
             .collect::<Vec<_>>()
             .join(",");
-        let index = quote(&format!("{}_key", staged.stage));
+        let index = quoted(&format!("{}_key", staged.stage));
         run(connection, &format!("CREATE INDEX {index} ON {stage} ({key})"), [])?;
     }
     Ok(())
@@ -300,13 +300,13 @@ fn complete_stage(connection: &Connection, staged: &Staged) -> Result<(), ApplyE
 
 /// Moves the rows, now in their final forms, into the new table.
 fn unload_stage(connection: &Connection, staged: &Staged) -> Result<(), ApplyError> {
-    let mut columns: Vec<String> = staged.table.columns.iter().map(|name| quote(name)).collect();
+    let mut columns: Vec<String> = staged.table.columns.iter().map(|name| quoted(name)).collect();
     if let RowIdentity::Rowid(rowid) = &staged.table.identity {
-        columns.push(quote(rowid));
+        columns.push(quoted(rowid));
     }
     let columns = columns.join(",");
-    let table = quote(&staged.table.name);
-    let stage = quote(&staged.stage);
+    let table = quoted(&staged.table.name);
+    let stage = quoted(&staged.stage);
     let sql = format!("INSERT OR ABORT INTO {table} ({columns}) SELECT {columns} FROM {stage}");
     run(connection, &sql, [])?;
     run(connection, &format!("DROP TABLE {stage}"), [])?;

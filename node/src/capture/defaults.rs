@@ -1,7 +1,7 @@
 //! What rows have in a column that was added after them: its default, if that is a constant.
 //! Found by letting SQLite itself add such a column, in memory.
 
-use super::value::{from_sql, quoted};
+use crate::sql::{from_sql, quoted};
 use conflict::Value;
 use protocol::schema::{ObjectKind, Schema, Table};
 use rusqlite::Connection;

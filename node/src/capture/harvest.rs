@@ -7,7 +7,7 @@ use super::images::{Fence, PackedKey, Position};
 use super::inspect::{InspectedTable, inspect, pragma};
 use super::rescan::{Slice, Work};
 use super::triggers::{self, key_columns, read_what};
-use super::value::{Bound, quoted, row_values};
+use crate::sql::{Bound, quoted, row_values};
 use conflict::{Value, WallTime};
 use protocol::schema::{RowIdentity, Table, TableIndex};
 use rusqlite::{Connection, params_from_iter};
@@ -198,6 +198,7 @@ impl Application {
             self.load()?;
         }
         let marker = self.marker;
+        let captured = self.captured.schema.tables.len();
         let tables = std::mem::take(&mut self.tables);
         let schema = (self.captured.schema.user_version, self.captured.schema.application_id);
         let mut uncounted = self.uncounted.clone();
@@ -210,6 +211,7 @@ impl Application {
             }
             let version: i64 = pragma(connection, "schema_version")?;
             if known != Some((version, file))
+                || tables.len() != captured
                 || schema
                     != (pragma(connection, "user_version")?, pragma(connection, "application_id")?)
             {

@@ -136,8 +136,8 @@ impl<'c> Images<'c> {
             .optional()
             .map_err(CaptureError::Store)?;
         let Some((stamp, row)) = found else { return Ok(None) };
-        let stamp = u64::try_from(stamp).ok().and_then(|stamp| Timestamp::try_from(stamp).ok());
-        let stamp = stamp.ok_or(CaptureError::Unreadable("timestamp"))?;
+        let stamp =
+            Timestamp::try_from(stamp as u64).map_err(|_| CaptureError::Unreadable("timestamp"))?;
         Ok(Some(Image { stamp, row }))
     }
 

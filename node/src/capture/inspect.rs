@@ -1,7 +1,7 @@
 //! Reads the shape of an application's database: which tables are carried, what tells their rows
 //! apart, what stands in the way. It writes nothing, and knows nothing of the node's own database.
 
-use super::value::quoted;
+use crate::sql::quoted;
 use protocol::schema::{
     ColumnIndex, ObjectKind, RowIdentity, Schema, SchemaObject, Table, TableIndex,
 };
@@ -45,23 +45,10 @@ pub struct InspectedTable {
     pub collations: Vec<String>,
     /// The rowid under a name that no column takes away, if there is one.
     pub rowid: Option<String>,
-    /// Whether the table was made WITHOUT ROWID.
-    pub without_rowid: bool,
     /// The UNIQUE indexes through which REPLACE can remove another row (CAPTURE.md, trap 1).
     pub unique: Vec<UniqueIndex>,
     /// REPLACE can remove a row through an index that no trigger can name: rows are counted.
     pub recount: bool,
-    /// Per column, its declared type and default, as SQL.
-    pub declared: Vec<Declared>,
-}
-
-/// How a column was declared.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Declared {
-    /// The type, empty if none.
-    pub kind: String,
-    /// The default, an expression.
-    pub default: Option<String>,
 }
 
 /// A UNIQUE index that is not the identity.
@@ -160,7 +147,6 @@ pub(super) fn pragma<T: rusqlite::types::FromSql>(
 /// A column as `table_xinfo` tells it.
 struct Column {
     name: String,
-    declared: Declared,
     not_null: bool,
     key_place: u32,
     generated: bool,
@@ -270,7 +256,9 @@ impl Reader<'_> {
         let mut collations = Vec::new();
         if let (true, Some(index)) = (keyed, key_index) {
             collations = index.columns.iter().map(|(_, collation)| collation.clone()).collect();
-            self.refuse_unknown_collations(&name, &collations)?;
+            if !self.knows_collations(&name, &collations) {
+                return Ok(None);
+            }
         }
         let mut unique = Vec::new();
         let mut recount = false;
@@ -312,24 +300,21 @@ impl Reader<'_> {
             columns: columns.iter().map(|column| column.name.clone()).collect(),
             identity,
         };
-        let declared = columns.iter().map(|column| column.declared.clone()).collect();
-        let inspected =
-            InspectedTable { finding, collations, rowid, without_rowid, unique, recount, declared };
+        let inspected = InspectedTable { finding, collations, rowid, unique, recount };
         Ok(Some((table, inspected)))
     }
 
     fn columns(&self, table: &str) -> rusqlite::Result<Vec<Column>> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT name, type, dflt_value, \"notnull\", pk, hidden
+            "SELECT name, \"notnull\", pk, hidden
              FROM pragma_table_xinfo(?1, 'main') ORDER BY cid",
         )?;
         let rows = statement.query_map([table], |row| {
             Ok(Column {
                 name: row.get(0)?,
-                declared: Declared { kind: row.get(1)?, default: row.get(2)? },
-                not_null: row.get(3)?,
-                key_place: row.get(4)?,
-                generated: row.get::<_, i64>(5)? != 0,
+                not_null: row.get(1)?,
+                key_place: row.get(2)?,
+                generated: row.get::<_, i64>(3)? != 0,
             })
         })?;
         rows.collect()
@@ -408,31 +393,24 @@ impl Reader<'_> {
         })
     }
 
-    fn refuse_unknown_collations(
-        &mut self,
-        table: &str,
-        collations: &[String],
-    ) -> rusqlite::Result<()> {
-        for collation in collations {
-            let known = self
-                .connection
-                .prepare_cached(
-                    "SELECT 1 FROM pragma_collation_list WHERE name = ?1 COLLATE NOCASE",
-                )?
-                .exists([collation])?;
-            if !known {
-                self.find(
-                    Weight::Refusal,
-                    Some(table),
-                    format!(
-                        "the key of {table} uses the collation {collation}, which only the \
-                         application knows"
-                    ),
-                    "Give the key a collation of SQLite's own: BINARY, NOCASE or RTRIM.",
-                );
-            }
-        }
-        Ok(())
+    /// Whether all collations of a key are SQLite's own; if not, the table is refused.
+    fn knows_collations(&mut self, table: &str, collations: &[String]) -> bool {
+        let unknown = collations.iter().find(|collation| {
+            // The list of collations also holds those that a schema merely mentions.
+            let probe = format!("SELECT 'a' = 'b' COLLATE {}", quoted(collation));
+            self.connection.prepare(&probe).is_err()
+        });
+        let Some(collation) = unknown else { return true };
+        self.find(
+            Weight::Refusal,
+            Some(table),
+            format!(
+                "the key of {table} uses the collation {collation}, which only the application \
+                 knows"
+            ),
+            "Give the key a collation of SQLite's own: BINARY, NOCASE or RTRIM.",
+        );
+        false
     }
 
     fn objects(&mut self, tables: &[Table]) -> rusqlite::Result<Vec<SchemaObject>> {

@@ -7,8 +7,8 @@ use super::error::CaptureError;
 use super::images::{Captured, Fence, Images, Position};
 use super::inspect::{Inspection, inspect, pragma};
 use super::triggers::{self, LOG, MARKER, TRIGGER_PREFIX};
-use super::value::quoted;
 use crate::environment::Readers;
+use crate::sql::quoted;
 use protocol::schema::TableIndex;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +32,9 @@ pub(super) struct Present {
     pub(super) has_marker_table: bool,
     pub(super) last: Option<Fence>,
     pub(super) holds_fence: bool,
+    /// Tables, by number, whose triggers were put back after the fence: perhaps by a refresh that
+    /// the node's own database forgot in a crash.
+    restored: BTreeSet<i64>,
 }
 
 /// What must be written to have everything in place.
@@ -60,8 +63,10 @@ impl Present {
                         |row| row.get::<_, i64>(0).map(|width| width as usize),
                     )?);
                     present.last = last_note(connection)?;
-                    present.holds_fence =
-                        fence.map_or(Ok(false), |fence| holds(connection, fence))?;
+                    if let Some(fence) = fence {
+                        present.holds_fence = holds(connection, fence)?;
+                        present.restored = triggers::restored(connection, fence.id)?;
+                    }
                 }
                 ("table", MARKER) => present.has_marker_table = true,
                 _ => {}
@@ -101,17 +106,22 @@ impl Present {
                 triggers::FORMAT
             ));
         }
-        let mut stale = BTreeSet::new();
+        let mut stale: BTreeSet<TableIndex> =
+            self.restored.iter().filter_map(|number| captured.table(*number)).collect();
         let mut create = Vec::new();
         let each = tables.iter().zip(&inspection.tables).zip(&captured.numbers);
         for (at, ((table, inspected), number)) in each.enumerate() {
+            let in_place = create.len();
             for (name, sql) in triggers::triggers(*number, table, inspected) {
                 if self.triggers.get(&name) == Some(&sql) {
                     self.triggers.remove(&name);
                 } else {
-                    stale.insert(TableIndex(at as u32));
                     create.push(sql);
                 }
+            }
+            if create.len() > in_place {
+                stale.insert(TableIndex(at as u32));
+                create.push(triggers::append_restored(*number));
             }
         }
         let others = self.triggers.keys().map(|name| format!("DROP TRIGGER {}", quoted(name)));
@@ -214,7 +224,9 @@ impl Application {
         })
     }
 
-    /// Removes up to `limit` harvested notes; the fence itself stays. Whether more could go.
+    /// Removes up to `limit` harvested notes; the fence itself stays. Whether more can go now.
+    /// To be called after a harvest and before [`Application::checkpoint`]: when the whole `-wal`
+    /// is in the file, it waits for the application to write again.
     ///
     /// # Errors
     /// The file can't be opened or written.
@@ -231,6 +243,17 @@ impl Application {
                 || first(connection)?.is_none_or(|first| first >= fence.id))
         })?;
         if idle {
+            return Ok(Polite::Done(false));
+        }
+        // Whoever writes first after a full checkpoint begins the -wal anew, with a sync, and
+        // SQLite lets readers in meanwhile: leave that to the application.
+        let path = self.path.clone();
+        let (frames, moved): (i64, i64) = self
+            .open()?
+            .connection
+            .query_row("PRAGMA main.wal_checkpoint(NOOP)", [], |row| Ok((row.get(1)?, row.get(2)?)))
+            .map_err(|error| CaptureError::application(&path, error))?;
+        if frames > 0 && frames == moved {
             return Ok(Polite::Done(false));
         }
         // Notes that a power cut brings back are behind the fence: nothing to wait for.
@@ -298,7 +321,11 @@ impl Application {
         }
     }
 
-    /// One write transaction, begun and committed at moments without readers.
+    /// One write transaction that no application can run into.
+    ///
+    /// A reader from before it that writes later fails at once, whatever its busy timeout, and so
+    /// does one that writes while it lasts. So it takes the write lock only while readers are
+    /// shut out; where that can't be done, they are looked for before and after.
     fn polite<T>(
         &mut self,
         synchronous: &str,
@@ -306,41 +333,60 @@ impl Application {
     ) -> Result<Polite<T>, CaptureError> {
         let (path, environment) = (self.path.clone(), std::sync::Arc::clone(&self.environment));
         let connection = &self.open()?.connection;
-        let sql = |error| CaptureError::application(&path, error);
-        let mode: String =
-            connection.query_row("PRAGMA main.journal_mode", [], |row| row.get(0)).map_err(sql)?;
-        let wal = mode == "wal";
-        let read_now = || match wal {
-            true => environment
-                .readers(&path)
-                .map(|readers| readers == Readers::Some)
-                .map_err(|error| CaptureError::File(path.clone(), error)),
+        let mode: rusqlite::Result<String> = pragma(connection, "journal_mode");
+        let wal = mode.map_err(|error| CaptureError::application(&path, error))? == "wal";
+        let readers = || match wal {
+            true => environment.shut_readers_out(&path).map(|readers| readers == Readers::Some),
             false => Ok(false),
         };
-        if read_now()? {
-            return Ok(Polite::Busy);
-        }
         let synchronous = if wal { synchronous } else { "FULL" };
-        connection
-            .execute_batch(&format!("PRAGMA main.synchronous = {synchronous}"))
-            .map_err(sql)?;
-        let begin = Transaction::new_unchecked(connection, TransactionBehavior::Immediate);
-        let transaction = match begin {
-            Err(error) if is_busy(&error) => return Ok(Polite::Busy),
-            begin => begin.map_err(sql)?,
+        let transact = || -> Result<Polite<T>, Fault> {
+            connection.execute_batch(&format!("PRAGMA main.synchronous = {synchronous}"))?;
+            // Dropped on any way out but the commit, it rolls back.
+            let transaction =
+                Transaction::new_unchecked(connection, TransactionBehavior::Deferred)?;
+            // Takes our own read lock: shutting the others out comes after.
+            let _: i64 = pragma(&transaction, "schema_version")?;
+            if readers()? {
+                return Ok(Polite::Busy);
+            }
+            let result = work(&transaction)?;
+            if readers()? {
+                return Ok(Polite::Busy);
+            }
+            transaction.commit()?;
+            Ok(Polite::Done(result))
         };
-        // Dropped on any way out but the commit, it rolls back.
-        let result = match work(&transaction) {
-            Err(error) if is_busy(&error) => return Ok(Polite::Busy),
-            result => result.map_err(sql)?,
-        };
-        if read_now()? {
-            return Ok(Polite::Busy);
+        let done = transact();
+        if wal {
+            environment
+                .let_readers_in(&path)
+                .map_err(|error| CaptureError::File(path.clone(), error))?;
         }
-        match transaction.execute_batch("COMMIT") {
-            Err(error) if is_busy(&error) => Ok(Polite::Busy),
-            committed => committed.map_err(sql).map(|()| Polite::Done(result)),
+        match done {
+            Err(Fault::Sql(error)) if is_busy(&error) => Ok(Polite::Busy),
+            Err(Fault::Sql(error)) => Err(CaptureError::application(&path, error)),
+            Err(Fault::File(error)) => Err(CaptureError::File(path, error)),
+            Ok(done) => Ok(done),
         }
+    }
+}
+
+/// What fails within a polite transaction.
+enum Fault {
+    Sql(rusqlite::Error),
+    File(std::io::Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<std::io::Error> for Fault {
+    fn from(error: std::io::Error) -> Self {
+        Self::File(error)
     }
 }
 

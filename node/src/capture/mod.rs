@@ -25,7 +25,6 @@ mod install;
 mod refresh;
 mod rescan;
 mod triggers;
-mod value;
 
 #[cfg(test)]
 mod tests;
@@ -35,10 +34,7 @@ pub use error::CaptureError;
 pub use fold::{Folded, fold};
 pub use harvest::{Limits, NotedRow, Notes, Reading};
 pub use images::{Captured, Fence, Image, Images, PackedKey, Position, pack, unpack};
-pub use inspect::{
-    Declared, Finding, InspectedTable, Inspection, JournalMode, UniqueIndex, Weight, inspect,
-};
+pub use inspect::{Finding, InspectedTable, Inspection, JournalMode, UniqueIndex, Weight, inspect};
 pub use install::Polite;
 pub use refresh::Refreshed;
 pub use rescan::{Rescan, Slice, Work};
-pub use value::{Bound, from_sql, quoted, row_values};

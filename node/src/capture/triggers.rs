@@ -4,10 +4,14 @@
 //! UPSERT, no JSON, no RETURNING. The triggers name the columns of the key and of UNIQUE indexes,
 //! nothing else, so that ALTER TABLE goes on working (CAPTURE.md, traps 1, 3 and 6).
 //!
+//! One thing they don't see, since it would cost every insert: a REPLACE that names the *rowid*
+//! of a table whose key is something else, and so removes the row that had it. `verify` does.
+//!
 //! ```text
 //! _holdfast_log     id     rises by 1; the last note stays for ever, as the fence
-//!                   what   4 * number of the table + kind (0 fence, 1 row is there, 2 row is gone,
-//!                          3 row may be gone: REPLACE may remove it)
+//!                   what   4 * number of the table + kind (0 the table's triggers were put in
+//!                          place, 1 row is there, 2 row is gone, 3 row may be gone: REPLACE may
+//!                          remove it)
 //!                   at     julianday('now'): the cheapest clock that SQLite 3.8 has
 //!                   nonce  random(): tells a note from another that took its id after a crash
 //!                   k0 ..  the key; no type, so that values stay as they are
@@ -15,8 +19,10 @@
 //! ```
 
 use super::inspect::{InspectedTable, UniqueIndex};
-use super::value::quoted;
+use crate::sql::quoted;
 use protocol::schema::{RowIdentity, Table};
+use rusqlite::Connection;
+use std::collections::BTreeSet;
 
 /// The log.
 pub const LOG: &str = "_holdfast_log";
@@ -33,6 +39,22 @@ pub const CREATE_MARKER: &str =
 /// Appends a note that names no row.
 pub const APPEND_FENCE: &str =
     "INSERT INTO _holdfast_log(what, at, nonce) VALUES(0, julianday('now'), random())";
+
+/// Appends a note that a table's triggers are put in place: before it, changes went unnoted.
+pub fn append_restored(number: i64) -> String {
+    let what = number * 4;
+    format!("INSERT INTO {LOG}(what, at, nonce) VALUES({what}, julianday('now'), random())")
+}
+
+/// The numbers of the tables whose triggers were put in place after the note `fence`.
+pub fn restored(connection: &Connection, fence: i64) -> rusqlite::Result<BTreeSet<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT DISTINCT what >> 2 FROM main._holdfast_log WHERE id > ?1 AND what & 3 = 0",
+        )?
+        .query_map([fence], |row| row.get(0))?
+        .collect()
+}
 
 /// What a note says about its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +153,7 @@ impl Writer<'_> {
     }
 
     /// The head of an insert into the log. `id` is left out, not NULL: SQLite appends faster.
-    fn into_log(&self) -> String {
+    fn log_head(&self) -> String {
         let keys: String = (0..self.key().len()).map(|at| format!(", k{at}")).collect();
         format!("INSERT INTO {LOG}(what, at, nonce{keys})")
     }
@@ -143,14 +165,14 @@ impl Writer<'_> {
     }
 
     fn note(&self, kind: NoteKind, row: &str) -> String {
-        format!("{} VALUES({})", self.into_log(), self.note_values(kind, &format!("{row}.")))
+        format!("{} VALUES({})", self.log_head(), self.note_values(kind, &format!("{row}.")))
     }
 
     /// Notes the key that an update left. `UPDATE OF` would miss `SET rowid =`.
     fn note_old_key(&self) -> String {
         format!(
             "{} SELECT {} WHERE NOT ({})",
-            self.into_log(),
+            self.log_head(),
             self.note_values(NoteKind::Gone, "OLD."),
             self.same_key_of("OLD.", "NEW.")
         )
@@ -187,7 +209,7 @@ impl Writer<'_> {
         };
         format!(
             "{} SELECT {} FROM {} WHERE {}{condition}{more}",
-            self.into_log(),
+            self.log_head(),
             self.note_values(NoteKind::Contested, ""),
             self.name,
             terms.join(" AND ")

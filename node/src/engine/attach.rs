@@ -483,6 +483,8 @@ impl Engine {
                     "See `status` for the names there are.",
                 )
             })?;
+        // No other connection of ours may be at the file while readers are shut out.
+        self.captures.remove(&database.number);
         let mut application =
             self.application(database.path.clone(), &database, Captured::default());
         match application.uninstall() {
@@ -493,7 +495,6 @@ impl Engine {
             Err(CaptureError::Missing(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        self.captures.remove(&database.number);
         if database.state == DatabaseState::Attaching {
             self.forget_database(database.number)?;
             return Ok(Some((database.number, None)));

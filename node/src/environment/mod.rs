@@ -71,6 +71,23 @@ pub trait Environment: Debug + Send + Sync + 'static {
     /// Whether some other connection, of any process, reads the WAL database at `path` now.
     fn readers(&self, path: &Path) -> io::Result<Readers>;
 
+    /// Where nobody reads the WAL database at `path` now, keeps all other processes from beginning
+    /// to until [`Environment::let_readers_in`], and says [`Readers::None`]: whoever comes
+    /// meanwhile waits inside SQLite, busy timeout or not. For moments only, and not while
+    /// another connection of this process reads it. To be called inside our own write
+    /// transaction, which has its read lock by then.
+    ///
+    /// Where this is not possible it says what [`Environment::readers`] says.
+    fn shut_readers_out(&self, path: &Path) -> io::Result<Readers> {
+        self.readers(path)
+    }
+
+    /// Ends what [`Environment::shut_readers_out`] began.
+    fn let_readers_in(&self, path: &Path) -> io::Result<()> {
+        let _ = path;
+        Ok(())
+    }
+
     /// Makes what is written in the `-wal` of the database at `path` durable, through a
     /// descriptor of that file alone; nothing where there is none.
     fn sync_wal(&self, path: &Path) -> io::Result<()>;

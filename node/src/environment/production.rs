@@ -129,6 +129,14 @@ impl Environment for Production {
         readers::readers(path)
     }
 
+    fn shut_readers_out(&self, path: &Path) -> io::Result<Readers> {
+        readers::shut_out(path)
+    }
+
+    fn let_readers_in(&self, path: &Path) -> io::Result<()> {
+        readers::let_in(path)
+    }
+
     fn sync_wal(&self, path: &Path) -> io::Result<()> {
         files::sync_wal(path)
     }

@@ -152,6 +152,10 @@ impl Hub {
                 return None;
             }
             held.link.close(CloseCode::Superseded, "a newer connection is kept");
+            // What was asked of the old session, the new one does not know: it is asked anew once
+            // the peer's vector has come.
+            let orders = state.sources.disconnected(peer);
+            dispatch(&state, orders);
         }
         state.sessions_made += 1;
         let number = state.sessions_made;

@@ -2,18 +2,13 @@
 
 use super::streams::STREAM_WINDOW;
 use super::*;
+use crate::demo::relay::Relay;
 use crate::environment::Environment;
 use crate::environment::production::Production;
-use relay::Relay;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
-
-#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a line outside the node")]
-#[allow(dead_code, unused_imports, reason = "shared with the end-to-end tests")]
-#[path = "../../../tests/src/relay.rs"]
-mod relay;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 fn run(test: impl Future<Output = ()>) {
@@ -346,7 +341,7 @@ fn what_breaks_the_framing_ends_the_link_and_allocates_nothing() {
 
 #[test]
 fn a_claimed_length_takes_no_memory() {
-    let claimed = Channel::Snapshot.limit();
+    let claimed = super::streams::Carried::limit(Channel::Snapshot);
     let mut frame = Vec::new();
     while frame.len() < 10 << 20 {
         let missing = claimed - frame.len();

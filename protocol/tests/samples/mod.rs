@@ -1,14 +1,19 @@
 //! One of everything that has bytes, with every feature: what the golden fixtures hold.
+#![allow(dead_code, reason = "each test uses its part of it")]
 
 use conflict::{Rule, SiteId, Timestamp, Value, Version, WallTime};
 use protocol::change::{Assignment, Body, Operation, RowChange, SchemaReference};
+use protocol::invitation::{Invitation, InvitationId, Secret};
+use protocol::membership::{
+    Admission, Contact, Founding, Membership, Record, Residues, SignedRecord,
+};
 use protocol::schema::{
     ColumnIndex, ObjectKind, RowIdentity, Schema, SchemaObject, Table, TableIndex,
 };
 use protocol::snapshot::ChunkInfo;
 use protocol::{
-    BranchId, ChainHash, DatabaseId, Epoch, Flight, Frame, Manifest, Meta, Mode, Opening, Parent,
-    Sequence, SignedManifest, SignedOpening, SigningKey,
+    BranchId, ChainHash, DatabaseId, Epoch, Flight, Frame, GroupId, Manifest, Meta, Mode, Opening,
+    Parent, Sequence, SignedManifest, SignedOpening, SigningKey,
 };
 use uuid::Uuid;
 
@@ -234,4 +239,55 @@ pub fn manifest() -> SignedManifest {
         ],
     };
     SignedManifest::sign(manifest, &key()).unwrap()
+}
+
+/// The group that [`member_records`] found.
+pub fn group() -> GroupId {
+    membership().group()
+}
+
+fn membership() -> Membership {
+    let founding = Founding {
+        site: SiteId::from_bytes([1; 16]),
+        name: "downtown".parse().unwrap(),
+        key: key().public(),
+        founded: WallTime(1_790_000_000_000),
+    };
+    Membership::found(founding, &key()).unwrap()
+}
+
+/// A founding, an admission by the founder, and how the founder is reached.
+pub fn member_records() -> Vec<SignedRecord> {
+    let membership = membership();
+    let mut records: Vec<SignedRecord> = membership.records().cloned().collect();
+    let admission = Record::Admission(Admission {
+        group: membership.group(),
+        site: SiteId::from_bytes([2; 16]),
+        name: "uptown".parse().unwrap(),
+        key: SigningKey::from_seed([2; 32]).unwrap().public(),
+        residues: Residues::ALL.split().1,
+        inviter: SiteId::from_bytes([1; 16]),
+        admitted: WallTime(1_790_000_060_000),
+    });
+    let contact = Record::Contact(Contact {
+        group: membership.group(),
+        site: SiteId::from_bytes([1; 16]),
+        addresses: vec!["downtown.example.org:4433".into()],
+        number: 1,
+    });
+    for record in [admission, contact] {
+        records.push(SignedRecord::sign(&record, &key()).unwrap());
+    }
+    records
+}
+
+/// What [`CODE`] says.
+pub fn invitation() -> Invitation {
+    Invitation {
+        group: group(),
+        inviter: key().public(),
+        id: InvitationId([3; 8]),
+        secret: Secret([4; 16]),
+        addresses: vec!["downtown.example.org:4433".into(), "[2001:db8::1]:4433".into()],
+    }
 }

@@ -3,12 +3,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "the tests' environment is made here")]
 
-use crate::apply::sql::{owned, quote};
 use crate::apply::{Applied, ApplyError, Incoming, Mirror};
 use crate::demo::compare::compare;
 use crate::environment::{
     BoxFuture, Environment, Executor, FileIdentity, FileWatch, Readers, TaskHandle,
 };
+use crate::sql::{from_sql, quoted};
 use conflict::{Timestamp, Value, WallTime};
 use protocol::change::{Assignment, Body, Operation, RowChange, SchemaReference};
 use protocol::schema::{
@@ -86,6 +86,10 @@ impl Environment for Files {
     fn file_identity(&self, _: &Path) -> io::Result<Option<FileIdentity>> {
         unreachable!("a mirror needs files alone")
     }
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        path.canonicalize()
+    }
+
     fn free_space(&self, _: &Path) -> io::Result<u64> {
         unreachable!("a mirror needs files alone")
     }
@@ -311,7 +315,7 @@ fn read_table(connection: &Connection, name: &str) -> Table {
     let key: Vec<ColumnIndex> = key.into_values().collect();
     let null = |column: &ColumnIndex| {
         let column = &columns[column.0 as usize];
-        let sql = format!("SELECT count(*) FROM {} WHERE {} IS NULL", quote(name), quote(column));
+        let sql = format!("SELECT count(*) FROM {} WHERE {} IS NULL", quoted(name), quoted(column));
         connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap() > 0
     };
     let identity = if key.is_empty() || key.iter().any(null) {
@@ -326,17 +330,17 @@ fn read_table(connection: &Connection, name: &str) -> Table {
 }
 
 fn read_rows(connection: &Connection, table: &Table) -> Rows {
-    let mut columns: Vec<String> = table.columns.iter().map(|column| quote(column)).collect();
+    let mut columns: Vec<String> = table.columns.iter().map(|column| quoted(column)).collect();
     if let RowIdentity::Rowid(name) = &table.identity {
         columns.push(name.clone());
     }
-    let sql = format!("SELECT {} FROM {}", columns.join(","), quote(&table.name));
+    let sql = format!("SELECT {} FROM {}", columns.join(","), quoted(&table.name));
     let mut select = connection.prepare(&sql).unwrap();
     let mut rows = select.query([]).unwrap();
     let mut images = Rows::new();
     while let Some(row) = rows.next().unwrap() {
         let values: Vec<Value> =
-            (0..columns.len()).map(|column| owned(row.get_ref(column).unwrap())).collect();
+            (0..columns.len()).map(|column| from_sql(row.get_ref(column).unwrap())).collect();
         let key: Vec<Value> = match &table.identity {
             RowIdentity::Key(key) => key.iter().map(|i| values[i.0 as usize].clone()).collect(),
             RowIdentity::Rowid(_) => vec![values.last().unwrap().clone()],
@@ -369,7 +373,7 @@ fn translate(connection: &Connection, old: &Table, new: &Table, rows: &Rows) -> 
             connection.query_row(sql, [&new.name, name], |row| row.get(0)).unwrap();
         text.map_or(Value::Null, |text| {
             let sql = format!("SELECT {text}");
-            let value = |row: &rusqlite::Row<'_>| row.get_ref(0).map(owned);
+            let value = |row: &rusqlite::Row<'_>| row.get_ref(0).map(from_sql);
             connection.query_row(&sql, [], value).unwrap()
         })
     };

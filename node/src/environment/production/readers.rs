@@ -4,14 +4,33 @@
 //! for a conflict with a lock that is never taken. POSIX locks belong to the process: readers in
 //! this process, our own connections among them, are invisible. So is a reader that reads the
 //! database without its `-shm` (`locking_mode=EXCLUSIVE`, `immutable`).
+//!
+//! Taking that lock shuts readers out: SQLite then tries again, in steps of microseconds to
+//! milliseconds and for seconds in all, without asking the application's busy handler.
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn readers(_: &std::path::Path) -> std::io::Result<crate::environment::Readers> {
-    Ok(crate::environment::Readers::Unknown)
+mod elsewhere {
+    use crate::environment::Readers;
+    use std::io;
+    use std::path::Path;
+
+    pub(in super::super) fn readers(_: &Path) -> io::Result<Readers> {
+        Ok(Readers::Unknown)
+    }
+
+    pub(in super::super) fn shut_out(_: &Path) -> io::Result<Readers> {
+        Ok(Readers::Unknown)
+    }
+
+    pub(in super::super) fn let_in(_: &Path) -> io::Result<()> {
+        Ok(())
+    }
 }
 
+#[cfg(not(target_os = "linux"))]
+pub(super) use elsewhere::{let_in, readers, shut_out};
 #[cfg(target_os = "linux")]
-pub(super) use linux::readers;
+pub(super) use linux::{let_in, readers, shut_out};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -19,6 +38,7 @@ mod linux {
 
     use super::super::files::{beside, identity, identity_of};
     use crate::environment::Readers;
+    use nix::errno::Errno;
     use nix::fcntl::{FcntlArg, fcntl};
     use nix::libc;
     use std::collections::BTreeMap;
@@ -42,34 +62,70 @@ mod linux {
     static OPEN: Mutex<BTreeMap<(u64, u64), ManuallyDrop<File>>> = Mutex::new(BTreeMap::new());
 
     pub(in super::super) fn readers(path: &Path) -> io::Result<Readers> {
+        Ok(with_shared(path, ask)?.unwrap_or(Readers::None))
+    }
+
+    /// Shuts readers of other processes out, if there are none.
+    pub(in super::super) fn shut_out(path: &Path) -> io::Result<Readers> {
+        let take = |file: &File| match fcntl(file, FcntlArg::F_SETLK(&lock(libc::F_WRLCK))) {
+            Ok(_) => Ok(Readers::None),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(Readers::Some),
+            Err(error) => Err(error.into()),
+        };
+        Ok(with_shared(path, take)?.unwrap_or(Readers::Unknown))
+    }
+
+    /// Lets them in again. This drops the read locks of all connections of this process.
+    pub(in super::super) fn let_in(path: &Path) -> io::Result<()> {
+        let give = |file: &File| {
+            fcntl(file, FcntlArg::F_SETLK(&lock(libc::F_UNLCK)))?;
+            Ok(())
+        };
+        with_shared(path, give).map(drop)
+    }
+
+    /// Does something with the `-shm` of the database at `path`, if there is one.
+    fn with_shared<T>(
+        path: &Path,
+        work: impl FnOnce(&File) -> io::Result<T>,
+    ) -> io::Result<Option<T>> {
         let path = beside(path, "-shm")?;
         let Some(known) = identity(&path)? else {
-            return Ok(Readers::None);
+            return Ok(None);
         };
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = open.get(&(known.device, known.inode)) {
-            return ask(file);
+            return work(file).map(Some);
         }
-        let file = match File::open(&path) {
+        // Locks that shut readers out need a descriptor that may write; asking does not.
+        let opened = match File::options().read(true).write(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(&path),
+            opened => opened,
+        };
+        let file = match opened {
             Ok(file) => ManuallyDrop::new(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Readers::None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
         // What was opened may already be another file than the one looked up.
         let opened = identity_of(&file.metadata()?);
-        let answer = ask(&file);
+        let result = work(&file);
         open.entry((opened.device, opened.inode)).or_insert(file);
-        answer
+        result.map(Some)
     }
 
-    fn ask(file: &File) -> io::Result<Readers> {
-        let mut lock = libc::flock {
-            l_type: libc::F_WRLCK as libc::c_short,
+    fn lock(kind: libc::c_int) -> libc::flock {
+        libc::flock {
+            l_type: kind as libc::c_short,
             l_whence: libc::SEEK_SET as libc::c_short,
             l_start: FIRST,
             l_len: COUNT,
             l_pid: 0,
-        };
+        }
+    }
+
+    fn ask(file: &File) -> io::Result<Readers> {
+        let mut lock = lock(libc::F_WRLCK);
         fcntl(file, FcntlArg::F_GETLK(&mut lock))?;
         let free = lock.l_type == libc::F_UNLCK as libc::c_short;
         Ok(if free { Readers::None } else { Readers::Some })

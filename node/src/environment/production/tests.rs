@@ -190,7 +190,7 @@ impl Other {
     fn start(what: &str, path: &Path) -> (Self, String) {
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "environment::production::tests::other_process"])
-            .args(["--ignored", "--nocapture", "--quiet"])
+            .args(["--nocapture", "--quiet"])
             .env("OTHER_DOES", what)
             .env("OTHER_PATH", path)
             .stdin(Stdio::piped())
@@ -213,8 +213,8 @@ impl Other {
     }
 }
 
+/// What the tests of readers start as another process; by itself it does nothing.
 #[test]
-#[ignore = "what the tests of readers start as another process"]
 fn other_process() {
     let Ok(what) = std::env::var("OTHER_DOES") else { return };
     let path = PathBuf::from(std::env::var_os("OTHER_PATH").unwrap());

@@ -3,7 +3,13 @@
 //!
 //! It knows nothing of what it carries, and keeps datagrams in order per direction.
 
-use std::collections::{BTreeMap, BinaryHeap};
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "it stands for the network outside of the node"
+)]
+
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -39,7 +45,6 @@ pub struct Relay {
 
 #[derive(Debug)]
 struct Shared {
-    target: SocketAddr,
     front: UdpSocket,
     state: Mutex<State>,
     wake: Condvar,
@@ -48,7 +53,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     ended: bool,
+    target: Option<SocketAddr>,
     cut: bool,
+    cut_clients: BTreeSet<SocketAddr>,
     delay: Duration,
     loss_per_mille: u32,
     dice: u64,
@@ -104,11 +111,21 @@ impl Relay {
     /// # Errors
     /// No socket or thread to be had.
     pub fn start(target: SocketAddr) -> io::Result<Self> {
+        let relay = Self::open()?;
+        relay.set_target(target);
+        Ok(relay)
+    }
+
+    /// A line from a free port of 127.0.0.1 that leads nowhere until it is given a target.
+    ///
+    /// # Errors
+    /// No socket or thread to be had.
+    pub fn open() -> io::Result<Self> {
         let front = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         front.set_read_timeout(Some(TICK))?;
         let address = front.local_addr()?;
         let state = Mutex::new(State { dice: 0x9E37_79B9_7F4A_7C15, ..State::default() });
-        let shared = Arc::new(Shared { target, front, state, wake: Condvar::new() });
+        let shared = Arc::new(Shared { front, state, wake: Condvar::new() });
         let named = |name: &str| thread::Builder::new().name(name.to_owned());
         let threads = vec![
             named("relay-front").spawn({
@@ -128,14 +145,26 @@ impl Relay {
         self.address
     }
 
+    /// Leads to `target` from now on.
+    pub fn set_target(&self, target: SocketAddr) {
+        self.shared.state().target = Some(target);
+    }
+
     /// Carries nothing from now on, what is under way included.
     pub fn cut(&self) {
         self.shared.state().cut = true;
     }
 
-    /// Carries again.
+    /// Carries nothing from or to this one client from now on.
+    pub fn cut_client(&self, client: SocketAddr) {
+        self.shared.state().cut_clients.insert(client);
+    }
+
+    /// Carries again, for all.
     pub fn heal(&self) {
-        self.shared.state().cut = false;
+        let mut state = self.shared.state();
+        state.cut = false;
+        state.cut_clients.clear();
     }
 
     /// Every client appears to the target at another port from now on, and what the target sends
@@ -241,15 +270,16 @@ impl Shared {
 
     /// Like the network itself, it says nothing of what it could not deliver.
     fn deliver(self: &Arc<Self>, state: &mut State, datagram: &Datagram) {
-        if state.cut {
+        if state.cut || state.cut_clients.contains(&datagram.client) {
             return;
         }
+        let Some(target) = state.target else { return };
         let (sent, carried) = if datagram.to_target {
             let back = match state.backs.get(&datagram.client) {
                 Some(back) => Ok(Arc::clone(back)),
                 None => self.new_back(state, datagram.client),
             };
-            let sent = back.and_then(|back| back.send_to(&datagram.payload, self.target));
+            let sent = back.and_then(|back| back.send_to(&datagram.payload, target));
             (sent, &mut state.to_target)
         } else {
             let sent = self.front.send_to(&datagram.payload, datagram.client);
@@ -339,6 +369,21 @@ mod tests {
         client.send_to(b"through", relay.address()).unwrap();
         target.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         assert_eq!(next(&target).0, b"through");
+    }
+
+    #[test]
+    fn one_client_alone_can_be_cut() {
+        let target = socket();
+        let relay = Relay::open().unwrap();
+        relay.set_target(target.local_addr().unwrap());
+        let (near, far) = (socket(), socket());
+        relay.cut_client(far.local_addr().unwrap());
+        far.send_to(b"lost", relay.address()).unwrap();
+        near.send_to(b"near", relay.address()).unwrap();
+        assert_eq!(next(&target).0, b"near");
+        relay.heal();
+        far.send_to(b"far", relay.address()).unwrap();
+        assert_eq!(next(&target).0, b"far");
     }
 
     #[test]

@@ -1,16 +1,13 @@
-//! SQL text and values: quoting names, and carrying values into and out of statements bit for bit.
+//! Values between SQLite and [`conflict::Value`], bit for bit, and names as SQL writes them. No
+//! statement of anybody stands here.
 
 use conflict::Value;
-use rusqlite::Statement;
-use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Statement, ToSql};
 
-/// A name as SQL takes it, whatever is in it.
-pub(super) fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A value on its way into a statement. Text goes as its bytes, UTF-8 or not.
-struct Bound<'a>(&'a Value);
+/// A value as a parameter. Text goes as its bytes, UTF-8 or not.
+#[derive(Debug)]
+pub struct Bound<'a>(pub &'a Value);
 
 impl ToSql for Bound<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -25,7 +22,10 @@ impl ToSql for Bound<'_> {
 }
 
 /// Binds `values` to the parameters from `?1` on.
-pub(super) fn bind<'a>(
+///
+/// # Errors
+/// The statement has fewer parameters.
+pub fn bind<'a>(
     statement: &mut Statement<'_>,
     values: impl IntoIterator<Item = &'a Value>,
 ) -> rusqlite::Result<()> {
@@ -35,8 +35,8 @@ pub(super) fn bind<'a>(
     Ok(())
 }
 
-/// A value as a statement gave it.
-pub(super) fn owned(value: ValueRef<'_>) -> Value {
+/// A value as SQLite hands it out.
+pub fn from_sql(value: ValueRef<'_>) -> Value {
     match value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(integer) => Value::Integer(integer),
@@ -44,4 +44,21 @@ pub(super) fn owned(value: ValueRef<'_>) -> Value {
         ValueRef::Text(bytes) => Value::Text(bytes.to_vec()),
         ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
     }
+}
+
+/// The values of `columns` consecutive columns of a row, from column `first`.
+///
+/// # Errors
+/// The row has fewer columns.
+pub fn row_values(
+    row: &rusqlite::Row<'_>,
+    first: usize,
+    columns: usize,
+) -> rusqlite::Result<Vec<Value>> {
+    (first..first + columns).map(|column| Ok(from_sql(row.get_ref(column)?))).collect()
+}
+
+/// A name as SQL writes it, whatever characters it has.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }

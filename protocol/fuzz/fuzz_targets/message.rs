@@ -1,0 +1,6 @@
+//! A message of the control stream. Nothing that arrives may panic or fill the memory.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let _ = protocol::message::Message::decode(data);
+});

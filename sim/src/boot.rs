@@ -1,0 +1,168 @@
+//! One boot of one computer: it owns the tasks of its node, and its end ends them all. What
+//! belongs to a boot that is over does nothing any more.
+
+use crate::random::Random;
+use std::future::Future;
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::task::{AbortHandle, JoinHandle};
+
+/// How often, of ten thousand, a step of the node is held up for some milliseconds.
+const HELD_UP: u64 = 150;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Boot {
+    alive: AtomicBool,
+    panics: AtomicU64,
+    tasks: Mutex<Tasks>,
+    random: Mutex<Random>,
+    scheduling: Mutex<Random>,
+    strike: Mutex<Option<Strike>>,
+}
+
+#[derive(Debug, Default)]
+struct Tasks {
+    handles: Vec<JoinHandle<()>>,
+    /// At how many the finished ones are thrown out.
+    tidy_at: usize,
+}
+
+/// Where the power goes: before the step of that name, or any, after so many others like it.
+#[derive(Debug)]
+struct Strike {
+    step: Option<&'static str>,
+    before: u64,
+}
+
+impl Boot {
+    /// The boot of that label: `downtown.3`, for instance.
+    pub fn new(seed: u64, label: &str) -> Self {
+        Self {
+            alive: AtomicBool::new(true),
+            panics: AtomicU64::new(0),
+            tasks: Mutex::default(),
+            random: Mutex::new(Random::new(seed, &format!("{label} node"))),
+            scheduling: Mutex::new(Random::new(seed, &format!("{label} scheduling"))),
+            strike: Mutex::new(None),
+        }
+    }
+
+    /// Whether the power is on.
+    pub fn is_alive(&self) -> bool {
+        self.alive.load(Ordering::Relaxed)
+    }
+
+    /// Fails once the power is off.
+    pub fn alive(&self) -> io::Result<()> {
+        if self.is_alive() { Ok(()) } else { Err(io::Error::other("the power is off")) }
+    }
+
+    /// Takes the power: no step runs, no file is touched any more. The tasks end with
+    /// [`Boot::end_tasks`].
+    pub fn kill(&self) {
+        self.alive.store(false, Ordering::Relaxed);
+    }
+
+    /// The node's randomness.
+    pub fn fill_random(&self, bytes: &mut [u8]) {
+        self.random.lock().unwrap().fill(bytes);
+    }
+
+    /// Runs a task until it ends, is aborted, or the boot is over.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {
+        if !self.is_alive() {
+            return None;
+        }
+        let mut tasks = self.tasks.lock().unwrap();
+        if tasks.handles.len() >= tasks.tidy_at {
+            let panics = &self.panics;
+            let mut kept = Vec::new();
+            for handle in tasks.handles.drain(..) {
+                match handle.is_finished() {
+                    true => count_panic(panics, handle),
+                    false => kept.push(handle),
+                }
+            }
+            tasks.tidy_at = (kept.len() * 2).max(64);
+            tasks.handles = kept;
+        }
+        let handle = tokio::spawn(task);
+        let abort = handle.abort_handle();
+        tasks.handles.push(handle);
+        Some(abort)
+    }
+
+    /// Aborts all tasks and waits until none is left.
+    pub async fn end_tasks(&self) {
+        loop {
+            let handles = std::mem::take(&mut self.tasks.lock().unwrap().handles);
+            if handles.is_empty() {
+                return;
+            }
+            for handle in &handles {
+                handle.abort();
+            }
+            for handle in handles {
+                if handle.await.is_err_and(|error| error.is_panic()) {
+                    self.note_panic();
+                }
+            }
+        }
+    }
+
+    /// A task or a step panicked: a bug, which the world tells at the end.
+    pub fn note_panic(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many tasks and steps panicked.
+    pub fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
+    }
+
+    /// Takes the power right before the `nth` step of that name, or of any, from now on; 1 is the
+    /// next.
+    pub fn strike_at(&self, step: Option<&'static str>, nth: u64) {
+        *self.strike.lock().unwrap() = Some(Strike { step, before: nth.max(1) - 1 });
+    }
+
+    /// Before each step of the node: others go first, or the computer is slow, or the power goes.
+    /// This is where the simulator gets between two steps; whether the step may run is returned.
+    pub async fn before_step(&self, step: &'static str) -> bool {
+        let (yields, pause) = {
+            let mut scheduling = self.scheduling.lock().unwrap();
+            let pause = scheduling.happens(HELD_UP).then(|| 1 + scheduling.below(20));
+            (scheduling.below(3), pause)
+        };
+        for _ in 0..yields {
+            tokio::task::yield_now().await;
+        }
+        if let Some(ms) = pause {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+        }
+        let mut strike = self.strike.lock().unwrap();
+        let meant = |planned: &Strike| planned.step.is_none_or(|name| name == step);
+        match &mut *strike {
+            Some(planned) if meant(planned) && planned.before == 0 => {
+                *strike = None;
+                self.kill();
+            }
+            Some(planned) if meant(planned) => planned.before -= 1,
+            _ => {}
+        }
+        self.is_alive()
+    }
+}
+
+fn count_panic(panics: &AtomicU64, handle: JoinHandle<()>) {
+    use std::task::{Context, Poll, Waker};
+    let handle = std::pin::pin!(handle);
+    if let Poll::Ready(Err(error)) = handle.poll(&mut Context::from_waker(Waker::noop()))
+        && error.is_panic()
+    {
+        panics.fetch_add(1, Ordering::Relaxed);
+    }
+}

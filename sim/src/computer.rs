@@ -1,0 +1,104 @@
+//! A site's computer: what outlives its boots. Its address, its clock's error, its files, and the
+//! applications on it.
+
+use crate::application::Program;
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::network::Network;
+use crate::notices::Notices;
+use crate::vfs::Here;
+use conflict::WallTime;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Computer {
+    /// The site's name.
+    pub name: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// What its clock says beyond the world's.
+    pub offset_ms: i64,
+    /// Where all its files lie.
+    pub folder: PathBuf,
+    pub(crate) clock: Clock,
+    pub(crate) network: Arc<Network>,
+    pub(crate) disk: Arc<Disk>,
+    pub(crate) notices: Notices,
+    on: AtomicBool,
+    programs: Mutex<Vec<Weak<Program>>>,
+}
+
+impl Computer {
+    pub(crate) fn new(
+        name: &str,
+        (address, offset_ms): (IpAddr, i64),
+        (clock, network, disk): (Clock, Arc<Network>, Arc<Disk>),
+        notices: Notices,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            address,
+            offset_ms,
+            folder: disk.folder(name),
+            clock,
+            network,
+            disk,
+            notices,
+            on: AtomicBool::new(true),
+            programs: Mutex::default(),
+        }
+    }
+
+    /// What its clock says.
+    pub fn wall_clock(&self) -> WallTime {
+        self.clock.wall(self.offset_ms)
+    }
+
+    /// Whether the power is on.
+    pub fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_on(&self, on: bool) {
+        self.on.store(on, Ordering::Relaxed);
+    }
+
+    /// Takes all its sockets off the network.
+    pub fn unplug(&self) {
+        self.network.unplug(self.address);
+    }
+
+    /// While it lives, SQLite on this thread has this computer's clock.
+    pub fn here_for_sqlite(&self) -> Here {
+        Here::enter(self.offset_ms)
+    }
+
+    /// Who is to be told of written files.
+    pub fn notices(&self) -> &Notices {
+        &self.notices
+    }
+
+    pub(crate) fn adopt(&self, program: &Arc<Program>) {
+        self.programs.lock().unwrap().push(Arc::downgrade(program));
+    }
+
+    /// Whether an application reads this file now.
+    pub fn has_readers(&self, path: &Path) -> bool {
+        self.programs().iter().any(|program| program.reads(path))
+    }
+
+    /// Ends all applications.
+    pub fn end_programs(&self) {
+        for program in self.programs() {
+            program.end();
+        }
+    }
+
+    fn programs(&self) -> Vec<Arc<Program>> {
+        self.programs.lock().unwrap().iter().filter_map(Weak::upgrade).collect()
+    }
+}

@@ -1,0 +1,175 @@
+//! The node's view of the world, for one boot of one site. Once the boot is over every call fails
+//! or does nothing.
+
+use crate::boot::Boot;
+use crate::computer::Computer;
+use crate::executor::Inline;
+use crate::quic::Quic;
+use conflict::WallTime;
+use node::environment::{
+    BoxFuture, Environment, Executor, FileIdentity, FileWatch, Readers, TaskHandle,
+};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Nobody's disk is ever full here yet.
+const FREE_SPACE: u64 = 100 << 30;
+
+/// Finds a site's address by its name.
+pub type Names = Arc<std::sync::Mutex<std::collections::BTreeMap<String, IpAddr>>>;
+
+/// See the module.
+#[derive(Debug)]
+pub struct SimEnvironment {
+    /// What ends with the power.
+    pub boot: Arc<Boot>,
+    /// What does not.
+    pub computer: Arc<Computer>,
+    names: Names,
+}
+
+impl SimEnvironment {
+    /// The environment of a boot.
+    pub fn new(computer: Arc<Computer>, boot: Boot, names: Names) -> Self {
+        Self { boot: Arc::new(boot), computer, names }
+    }
+
+    /// The system's files, while the power is on, for what belongs to this computer.
+    fn files(&self, path: &Path) -> io::Result<&dyn Environment> {
+        self.boot.alive()?;
+        if !path.starts_with(&self.computer.folder) {
+            let what = format!("{} is not on the computer {}", path.display(), self.computer.name);
+            return Err(io::Error::new(io::ErrorKind::NotFound, what));
+        }
+        Ok(self.computer.disk.system())
+    }
+}
+
+impl Environment for SimEnvironment {
+    fn wall_clock(&self) -> WallTime {
+        self.computer.wall_clock()
+    }
+
+    fn fill_random(&self, bytes: &mut [u8]) {
+        self.boot.fill_random(bytes);
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> Box<dyn TaskHandle> {
+        Box::new(Task(self.boot.spawn(task)))
+    }
+
+    fn executor(&self, _: &'static str) -> Arc<dyn Executor> {
+        Arc::new(Inline::start(&self.computer, &self.boot))
+    }
+
+    fn quic_runtime(&self) -> Arc<dyn quinn::Runtime> {
+        Arc::new(Quic(Arc::clone(&self.boot)))
+    }
+
+    fn bind(&self, address: SocketAddr) -> io::Result<Arc<dyn quinn::AsyncUdpSocket>> {
+        self.boot.alive()?;
+        Ok(self.computer.network.bind(self.computer.address, address)?)
+    }
+
+    fn resolve<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move {
+            self.boot.alive()?;
+            if let Ok(address) = address.parse() {
+                return Ok(vec![address]);
+            }
+            // Asking takes a while.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let found = address.rsplit_once(':').and_then(|(name, port)| {
+                let ip = self.names.lock().unwrap().get(name).copied()?;
+                Some(SocketAddr::new(ip, port.parse().ok()?))
+            });
+            found.map(|address| vec![address]).ok_or_else(|| io::ErrorKind::NotFound.into())
+        })
+    }
+
+    fn interfaces(&self) -> io::Result<Vec<IpAddr>> {
+        self.boot.alive()?;
+        Ok(vec![self.computer.address, Ipv4Addr::LOCALHOST.into()])
+    }
+
+    fn open_database(
+        &self,
+        path: &Path,
+        flags: rusqlite::OpenFlags,
+    ) -> rusqlite::Result<rusqlite::Connection> {
+        match self.files(path) {
+            Ok(system) => system.open_database(path, flags),
+            Err(error) => Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
+                Some(error.to_string()),
+            )),
+        }
+    }
+
+    fn watch(&self, path: &Path) -> io::Result<Box<dyn FileWatch>> {
+        self.files(path)?;
+        Ok(Box::new(self.computer.notices().watch(path)))
+    }
+
+    fn readers(&self, path: &Path) -> io::Result<Readers> {
+        self.files(path)?;
+        Ok(if self.computer.has_readers(path) { Readers::Some } else { Readers::None })
+    }
+
+    fn sync_wal(&self, path: &Path) -> io::Result<()> {
+        self.files(path)?.sync_wal(path)
+    }
+
+    fn file_identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        self.files(path)?;
+        self.computer.disk.identity(path)
+    }
+
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        self.files(path)?.canonical(path)
+    }
+
+    fn free_space(&self, path: &Path) -> io::Result<u64> {
+        self.files(path).map(|_| FREE_SPACE)
+    }
+
+    fn read_file(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        self.files(path)?.read_file(path)
+    }
+
+    fn write_file(&self, path: &Path, content: &[u8], private: bool) -> io::Result<()> {
+        self.files(path)?.write_file(path, content, private)
+    }
+
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        self.files(path)?.create_directory(path)
+    }
+
+    fn list_directory(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        self.files(path)?.list_directory(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.files(to)?;
+        self.files(from)?.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.files(path)?.remove_file(path)
+    }
+}
+
+/// A task of a boot; none if the boot was over.
+#[derive(Debug)]
+struct Task(Option<tokio::task::AbortHandle>);
+
+impl TaskHandle for Task {
+    fn abort(&self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
