@@ -270,17 +270,24 @@ impl Application {
         })
     }
 
-    /// How many notes wait behind the last harvest. Costs two look-ups.
+    /// How many notes wait behind the last harvest; `None` where notes don't tell: the schema
+    /// moved, a rescan is due, or the file is another than the one we left. Costs some look-ups.
     ///
     /// # Errors
     /// The file can't be read, or is not attached.
-    pub fn pending(&mut self, fence: &Fence) -> Result<u64, CaptureError> {
-        let last = self.reading(|connection| match read_marker(connection)? {
-            Some(_) => last_note(connection),
-            None => Ok(None),
+    pub fn pending(&mut self, position: &Position) -> Result<Option<u64>, CaptureError> {
+        let file = self.open()?.file;
+        let (last, same) = self.reading(|connection| match read_marker(connection)? {
+            Some(_) => Ok((
+                last_note(connection)?,
+                holds(connection, &position.fence)?
+                    && position.schema_version == Some(pragma(connection, "schema_version")?),
+            )),
+            None => Ok((None, false)),
         })?;
         let last = last.ok_or_else(|| CaptureError::NotAttached(self.path.clone()))?;
-        Ok(u64::try_from(last.id.saturating_sub(fence.id)).unwrap_or(0))
+        let behind = u64::try_from(last.id.saturating_sub(position.fence.id)).ok();
+        Ok(behind.filter(|_| same && file == position.file))
     }
 
     /// Moves the `-wal`'s content into the file as far as nobody is in the way, so that somebody's

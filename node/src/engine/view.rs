@@ -2,7 +2,7 @@
 //! added by whoever knows.
 
 use super::{Engine, EngineError};
-use crate::store::alarms::Alarm;
+use crate::store::alarms::{Alarm, Severity};
 use crate::store::progress::PeerRow;
 use crate::store::{BranchRow, DatabaseRow, DatabaseState};
 use conflict::{SiteId, WallTime};
@@ -45,6 +45,8 @@ pub struct DatabaseView {
     pub pending: Option<u64>,
     /// The copies at other sites.
     pub copies: Vec<CopyView>,
+    /// Whether a critical alarm about it stands: then nothing is promised.
+    pub critical: bool,
     /// How much of the base is here, and of how much, while it is fetched.
     pub base: Option<(u32, u32)>,
 }
@@ -107,6 +109,9 @@ impl Engine {
             .filter(|progress| progress.branch == branch.number)
             .collect();
         let attached = row.state == DatabaseState::Attached;
+        let critical = self.store.alarms()?.iter().any(|alarm| {
+            alarm.database == Some(row.number) && alarm.severity == Severity::Critical
+        });
         let known = progress.iter().map(|p| p.durable.max(p.applied)).max().unwrap_or_default();
         let mut copies = Vec::new();
         for progress in &progress {
@@ -146,6 +151,7 @@ impl Engine {
             as_of: if attached { branch.timestamp.wall_time() } else { branch.as_of },
             pending: if attached { self.pending(&row) } else { None },
             copies: if attached { copies } else { Vec::new() },
+            critical,
             base: self.base_progress(&branch)?,
             row,
         })
