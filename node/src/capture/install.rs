@@ -270,17 +270,26 @@ impl Application {
         })
     }
 
-    /// How many notes wait behind the last harvest. Costs two look-ups.
+    /// How many notes wait behind the last harvest; `None` where the notes don't tell: the file
+    /// went back, or its schema moved and tables without triggers may have been written. Costs
+    /// some look-ups.
     ///
     /// # Errors
     /// The file can't be read, or is not attached.
-    pub fn pending(&mut self, fence: &Fence) -> Result<u64, CaptureError> {
-        let last = self.reading(|connection| match read_marker(connection)? {
-            Some(_) => last_note(connection),
-            None => Ok(None),
+    pub fn pending(&mut self, position: &Position) -> Result<Option<u64>, CaptureError> {
+        let file = self.open()?.file;
+        let found = self.reading(|connection| {
+            if read_marker(connection)?.is_none() {
+                return Ok(None);
+            }
+            let same = holds(connection, &position.fence)?
+                && position.file == file
+                && position.schema_version == Some(pragma(connection, "schema_version")?);
+            Ok(last_note(connection)?.map(|last| (last.id, same)))
         })?;
-        let last = last.ok_or_else(|| CaptureError::NotAttached(self.path.clone()))?;
-        Ok(u64::try_from(last.id.saturating_sub(fence.id)).unwrap_or(0))
+        let (last, same) = found.ok_or_else(|| CaptureError::NotAttached(self.path.clone()))?;
+        let count = u64::try_from(last.saturating_sub(position.fence.id)).unwrap_or(0);
+        Ok(same.then_some(count))
     }
 
     /// Moves the `-wal`'s content into the file as far as nobody is in the way, so that somebody's

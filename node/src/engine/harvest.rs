@@ -302,12 +302,12 @@ impl Engine {
         }
     }
 
-    /// Changes in an application's file that are in no batch yet; `None` if it can't be read.
+    /// Changes in an application's file that are in no batch yet; `None` if that can't be told.
     pub(super) fn pending(&mut self, database: &DatabaseRow) -> Option<u64> {
         self.load_capture(database).ok()?;
         let capture = self.captures.get_mut(&database.number)?;
-        let fence = capture.position.fence;
-        capture.application.pending(&fence).ok()
+        let position = capture.position;
+        capture.application.pending(&position).ok().flatten()
     }
 
     /// Where the application's file lies, and whether it moved since this was asked last.
