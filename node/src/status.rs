@@ -383,7 +383,7 @@ fn render_database(text: &mut String, database: &DatabaseStatus) {
             let pending = match database.pending_changes {
                 Some(0) => "nothing pending".to_owned(),
                 Some(count) => format!("{count} changes pending"),
-                None => "what is pending can't be told now".to_owned(),
+                None => "its file can't be read now".to_owned(),
             };
             let verdict = if safe == Some(true) { "SAFE" } else { "NOT SAFE" };
             let _ = writeln!(

@@ -270,13 +270,13 @@ impl Application {
         })
     }
 
-    /// How many notes wait behind the last harvest; `None` where the notes don't tell: the file
-    /// went back, or its schema moved and tables without triggers may have been written. Costs
-    /// some look-ups.
+    /// How many notes wait behind the last harvest; one at the least where notes don't tell all:
+    /// the file went back, or its schema moved and tables without triggers may have been written.
+    /// Costs some look-ups.
     ///
     /// # Errors
     /// The file can't be read, or is not attached.
-    pub fn pending(&mut self, position: &Position) -> Result<Option<u64>, CaptureError> {
+    pub fn pending(&mut self, position: &Position) -> Result<u64, CaptureError> {
         let file = self.open()?.file;
         let found = self.reading(|connection| {
             if read_marker(connection)?.is_none() {
@@ -289,7 +289,7 @@ impl Application {
         })?;
         let (last, same) = found.ok_or_else(|| CaptureError::NotAttached(self.path.clone()))?;
         let count = u64::try_from(last.saturating_sub(position.fence.id)).unwrap_or(0);
-        Ok(same.then_some(count))
+        Ok(if same { count } else { count.max(1) })
     }
 
     /// Moves the `-wal`'s content into the file as far as nobody is in the way, so that somebody's

@@ -302,12 +302,12 @@ impl Engine {
         }
     }
 
-    /// Changes in an application's file that are in no batch yet; `None` if that can't be told.
+    /// Changes in an application's file that are in no batch yet; `None` if it can't be read.
     pub(super) fn pending(&mut self, database: &DatabaseRow) -> Option<u64> {
         self.load_capture(database).ok()?;
         let capture = self.captures.get_mut(&database.number)?;
         let position = capture.position;
-        capture.application.pending(&position).ok().flatten()
+        capture.application.pending(&position).ok()
     }
 
     /// Where the application's file lies, and whether it moved since this was asked last.
