@@ -1,6 +1,8 @@
 //! Worse than a plug pulled once: large transfers and transactions killed half-way, applications that
 //! die, files that people touch, readers that stay.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 use std::process::{Command, Stdio};

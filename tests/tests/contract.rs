@@ -1,5 +1,7 @@
 //! What is seen from outside: exit codes, errors that say what to do, JSON.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use serde_json::{Value, json};
 use std::fs::OpenOptions;
 use std::io::Write;

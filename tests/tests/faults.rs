@@ -1,6 +1,8 @@
 //! What nodes, lines and applications do to each other in the worst case: kills, nights off, cut and
 //! poor lines, sites that are never on together.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::path::Path;
 use std::time::Duration;
 use tests::application::{TILL, Till, check_sales, execute, number, python, sqlite3};

@@ -1,5 +1,7 @@
 //! Who gets into a group and who does not.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use protocol::invitation::{Invitation, Secret};
 use serde_json::Value;
 use tests::application::execute;

@@ -1,6 +1,8 @@
 //! What is committed at one site is at the others: attaching, writing, detaching, with several
 //! kinds of applications.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use node::demo::shop::Shop;
 use rusqlite::Connection;
 use serde_json::Value;

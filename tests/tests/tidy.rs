@@ -1,6 +1,8 @@
 //! The habits that review forgets: which way dependencies point, what the pure crates must not
 //! know, licences, and that every file says what it is for.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! What applications put into databases arrives bit for bit, however they put it there.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use rusqlite::types::Value;
 use std::path::Path;
 use std::time::{Duration, Instant};
