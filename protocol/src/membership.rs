@@ -1,4 +1,5 @@
-//! Who belongs to a group: a set of signed records that only grows, and what follows from it.
+//! Who belongs to a group: a set of signed records that only grows, but that of each site's
+//! contact records the latest is kept; and what follows from it.
 //!
 //! Every site holds every record and derives the same members from them, whatever order they came
 //! in. Each record is signed by somebody whom the records before it admit, back to the founding,
@@ -389,6 +390,10 @@ impl Membership {
                     Some(key)
                         if key.verify(RECORD_DOMAIN, &record.bytes, &record.signature).is_ok() =>
                     {
+                        if self.is_overtaken(&content) {
+                            continue;
+                        }
+                        self.drop_overtaken(&content);
                         self.records.insert(record.hash(), record.clone());
                         added.push(record);
                         self.derive();
@@ -401,6 +406,22 @@ impl Membership {
             }
             waiting = unplaced;
         }
+    }
+
+    /// Whether a later contact record of the same site is here: only the latest is kept, so that
+    /// a site whose addresses change daily does not fill everybody's list.
+    fn is_overtaken(&self, record: &Record) -> bool {
+        let Record::Contact(contact) = record else { return false };
+        self.member(contact.site).is_some_and(|member| member.contact_number > contact.number)
+    }
+
+    /// Drops the contact records that this one overtakes.
+    fn drop_overtaken(&mut self, record: &Record) {
+        let Record::Contact(new) = record else { return };
+        self.records.retain(|_, kept| {
+            !matches!(kept.read(), Ok(Record::Contact(old))
+                if old.site == new.site && old.number < new.number)
+        });
     }
 
     /// The key that must have signed a record, if it is known.

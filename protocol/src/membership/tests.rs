@@ -167,3 +167,21 @@ proptest! {
         prop_assert!(membership.members().eq(expected.members()));
     }
 }
+
+#[test]
+fn of_a_site_s_contacts_the_latest_is_kept_in_whatever_order_they_come() {
+    let (founded, founder) = founded();
+    let records: Vec<SignedRecord> = (1..=5)
+        .map(|number| contact(founded.group(), &founder, &format!("at.example:{number}"), number))
+        .collect();
+    let (mut up, mut down) = (founded.clone(), founded.clone());
+    for record in &records {
+        assert_eq!(up.merge(vec![record.clone()]).unwrap().len(), 1);
+    }
+    assert_eq!(down.merge(records.iter().rev().cloned().collect()).unwrap(), records[4..]);
+    for membership in [&up, &down] {
+        assert_eq!(membership.records().count(), 2);
+        assert_eq!(membership.member(founder.site).unwrap().addresses, ["at.example:5"]);
+    }
+    assert_eq!(up.digest(), down.digest());
+}
