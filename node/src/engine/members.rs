@@ -177,7 +177,11 @@ impl Engine {
     /// # Errors
     /// There is no address yet at which this site could be reached, or the store fails.
     pub fn invite(&mut self, lifetime_ms: i64) -> Result<Invitation, EngineError> {
-        let own = self.own_member()?;
+        let mut own = self.own_member()?;
+        if own.addresses.is_empty() {
+            // Before the first run nothing is published yet.
+            own.addresses = self.store.addresses()?;
+        }
         if own.addresses.is_empty() {
             return Err(Failure::unable(
                 "This site has no address at which others could reach it.",
