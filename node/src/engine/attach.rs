@@ -2,7 +2,7 @@
 //! databases are served between them; until the last one nothing of it counts, and one that was
 //! cut off is begun again by attaching again.
 
-use super::harvest::{Draft, Harvest, append};
+use super::harvest::{Draft, Harvest, Refresh, append};
 use super::{Engine, EngineError, EngineWorker};
 use crate::capture::{
     CaptureError, Captured, Images, JournalMode, Limits, PackedKey, Polite, Position, Reading,
@@ -495,8 +495,9 @@ impl Engine {
             Harvest::Nothing | Harvest::Stopped => Ok(Rest::Nothing),
             Harvest::Busy => Ok(Rest::Busy),
             Harvest::Moved => Ok(match self.refresh_capture(number)? {
-                Some(_) => Rest::More,
-                None => Rest::Busy,
+                Refresh::Done(_) => Rest::More,
+                Refresh::Busy => Rest::Busy,
+                Refresh::Stopped => Rest::Nothing,
             }),
             Harvest::Notes(notes) => {
                 self.sync_application(number)?;

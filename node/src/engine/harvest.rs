@@ -57,6 +57,17 @@ pub struct Harvested {
     pub more: bool,
 }
 
+/// What putting the triggers back came to.
+#[derive(Debug)]
+pub enum Refresh {
+    /// They are there.
+    Done(Harvested),
+    /// Somebody is at it: to be tried again in a moment.
+    Busy,
+    /// It can't be done; an alarm says why. To be looked at again later.
+    Stopped,
+}
+
 /// What is in a new batch.
 pub(super) struct Draft {
     schema: SchemaReference,
@@ -205,19 +216,15 @@ impl Engine {
         Ok(Harvested { numbered, more })
     }
 
-    /// After [`Harvest::Moved`]: puts the triggers back, and numbers the new schema. `None`:
-    /// somebody is at the file, to be tried again in a moment.
+    /// After [`Harvest::Moved`]: puts the triggers back, and numbers the new schema.
     ///
     /// # Errors
     /// The store fails; what is wrong at the application's file raises an alarm.
-    pub fn refresh_capture(
-        &mut self,
-        number: DatabaseNumber,
-    ) -> Result<Option<Harvested>, EngineError> {
+    pub fn refresh_capture(&mut self, number: DatabaseNumber) -> Result<Refresh, EngineError> {
         let database = self.store.database(number)?;
         let branch = self.branch_of(&database)?;
         let stamp = self.stamp(None)?;
-        let Some(capture) = self.captures.get_mut(&number) else { return Ok(None) };
+        let Some(capture) = self.captures.get_mut(&number) else { return Ok(Refresh::Busy) };
         let position = capture.position;
         // Should this be cut off once the triggers are back, everything is compared: what was
         // written while they were gone is known from nothing else.
@@ -265,13 +272,15 @@ impl Engine {
         });
         let (refreshed, sequence, more) = match result {
             Ok(Some(result)) => result,
-            Ok(None) => return Ok(None),
+            Ok(None) => return Ok(Refresh::Busy),
             Err(error) => {
                 self.captures.remove(&number);
                 return match error {
                     EngineError::Capture(error) => {
-                        self.note_capture_error(&database, error)?;
-                        Ok(Some(Harvested { numbered: None, more: false }))
+                        Ok(match self.note_capture_error(&database, error)? {
+                            Harvest::Busy => Refresh::Busy,
+                            _ => Refresh::Stopped,
+                        })
                     }
                     error => Err(error),
                 };
@@ -294,7 +303,7 @@ impl Engine {
             Some(_) => Some(self.local_branch(&self.store.branch_numbered(branch.number)?)?),
             None => None,
         };
-        Ok(Some(Harvested { numbered, more: more || run_open }))
+        Ok(Refresh::Done(Harvested { numbered, more: more || run_open }))
     }
 
     /// Removes harvested notes from the application's log; `true`: more could go.

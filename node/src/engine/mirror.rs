@@ -4,13 +4,19 @@ use super::{Engine, EngineError};
 use crate::apply::{ApplyError, BaseLoader, Incoming, Marker, Mirror, Progress};
 use crate::snapshot::BaseFile;
 use crate::store::alarms::Severity;
-use crate::store::{BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, databases};
+use crate::store::journal::BatchRow;
+use crate::store::{
+    BranchNumber, BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, Store, StoreError,
+    databases,
+};
 use conflict::WallTime;
 use protocol::Sequence;
 use protocol::branch::Opening;
+use protocol::limits::Limits;
 use protocol::session::LocalBranch;
 use protocol::snapshot::decode_chunk;
-use protocol::{Frame, Header};
+use protocol::{DecodeError, Frame, Header, Meta};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 /// What a step of a mirror came to.
@@ -97,49 +103,76 @@ impl Engine {
             };
             self.mirrors.insert(database.number, mirror);
         }
-        let Some(mirror) = self.mirrors.get_mut(&database.number) else {
+        let Some(mirror) = self.mirrors.get(&database.number) else {
             return Ok(MirrorStep::Even);
         };
         let after = mirror.marker().map_or(Sequence::ZERO, |marker| marker.sequence);
-        let mut rows = self.store.batches_after(branch.number, after, STEP_BATCHES, STEP_BYTES)?;
-        let mut incoming = Vec::with_capacity(rows.len());
-        // A run that becomes visible together is read to its end, however long.
-        loop {
-            for row in rows {
-                let header = Header::read(&row.frame)
-                    .map_err(|error| ApplyError::Malformed(error.to_string()))?;
-                let body = Frame::decode_body(&row.frame, &self.limits)
-                    .map_err(|error| ApplyError::Malformed(error.to_string()))?;
-                incoming.push(Incoming {
-                    sequence: row.sequence,
-                    timestamp: header.meta.timestamp,
-                    body,
-                    more: header.meta.more,
-                });
+        if let Some(end) = self.whole_until(database.number, branch.number, after)? {
+            let Some(mirror) = self.mirrors.get_mut(&database.number) else {
+                return Ok(MirrorStep::Even);
+            };
+            let mut batches = Batches {
+                store: &self.store,
+                limits: &self.limits,
+                branch: branch.number,
+                after,
+                end,
+                read: VecDeque::new(),
+                failed: None,
+            };
+            let applied = mirror.apply(&mut batches)?;
+            if let Some(error) = batches.failed {
+                return Err(error);
             }
-            match incoming.last() {
-                Some(last) if last.more => {
-                    let after = last.sequence;
-                    rows =
-                        self.store.batches_after(branch.number, after, STEP_BATCHES, STEP_BYTES)?;
-                    if rows.is_empty() {
-                        break;
-                    }
-                }
-                _ => break,
-            }
-        }
-        if !incoming.is_empty() {
-            let applied = mirror.apply(incoming)?;
             for left_out in applied.left_out.iter().flatten() {
                 tracing::warn!(database = %database.name, ?left_out, "left out of the mirror");
             }
         }
+        let Some(mirror) = self.mirrors.get(&database.number) else {
+            return Ok(MirrorStep::Even);
+        };
         let Some(marker) = mirror.marker().copied() else { return Ok(MirrorStep::Even) };
         if marker.sequence == branch.applied {
             return Ok(MirrorStep::Even);
         }
         self.note_applied(branch, &marker)
+    }
+
+    /// The last batch that a step can apply: about as many as a step may, and on to the end of
+    /// the run that this falls into. `None`: no run is here to its end. How far one was looked
+    /// through in vain is remembered, so that it is not read anew with each batch that comes.
+    fn whole_until(
+        &mut self,
+        number: DatabaseNumber,
+        branch: BranchNumber,
+        after: Sequence,
+    ) -> Result<Option<Sequence>, EngineError> {
+        let seen = self.open_runs.get(&number).filter(|seen| seen.0 == after);
+        let mut at = seen.map_or(after, |seen| seen.1);
+        let (mut whole, mut batches, mut bytes) = (None, 0, 0);
+        loop {
+            let rows = self.store.batches_after(branch, at, STEP_BATCHES, STEP_BYTES)?;
+            if rows.is_empty() {
+                break;
+            }
+            for row in rows {
+                let header = Header::read(&row.frame)
+                    .map_err(|error| ApplyError::Malformed(error.to_string()))?;
+                at = row.sequence;
+                batches += 1;
+                bytes += row.frame.len();
+                if !header.meta.more {
+                    whole = Some(at);
+                    if batches >= STEP_BATCHES || bytes >= STEP_BYTES {
+                        return Ok(whole);
+                    }
+                }
+            }
+        }
+        if whole.is_none() {
+            self.open_runs.insert(number, (after, at));
+        }
+        Ok(whole)
     }
 
     fn note_applied(
@@ -300,6 +333,50 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+/// Batches of the journal one after another, a few of them in memory at a time, however long a
+/// run is.
+struct Batches<'a> {
+    store: &'a Store,
+    limits: &'a Limits,
+    branch: BranchNumber,
+    after: Sequence,
+    end: Sequence,
+    read: VecDeque<BatchRow>,
+    /// What ended it before its end.
+    failed: Option<EngineError>,
+}
+
+impl Batches<'_> {
+    fn read(&mut self) -> Result<Option<Incoming>, EngineError> {
+        if self.after >= self.end {
+            return Ok(None);
+        }
+        if self.read.is_empty() {
+            let rows =
+                self.store.batches_after(self.branch, self.after, STEP_BATCHES, STEP_BYTES)?;
+            self.read.extend(rows);
+        }
+        let Some(row) = self.read.pop_front() else { return Ok(None) };
+        let malformed = |error: DecodeError| ApplyError::Malformed(error.to_string());
+        let header = Header::read(&row.frame).map_err(malformed)?;
+        let body = Frame::decode_body(&row.frame, self.limits).map_err(malformed)?;
+        self.after = row.sequence;
+        let Meta { timestamp, more, .. } = header.meta;
+        Ok(Some(Incoming { sequence: row.sequence, timestamp, body, more }))
+    }
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Incoming;
+
+    fn next(&mut self) -> Option<Incoming> {
+        self.read().unwrap_or_else(|error| {
+            self.failed = Some(error);
+            None
+        })
     }
 }
 

@@ -26,6 +26,7 @@ use crate::store::alarms::{self, Alarm, Severity};
 use crate::store::settings::Identity;
 use crate::store::{BranchNumber, BranchRow, DatabaseNumber, DatabaseRow, Store, StoreError};
 use conflict::{Clock, ClockError, Timestamp, WallTime};
+use protocol::Sequence;
 use protocol::keys::SigningKey;
 use protocol::limits::Limits;
 use protocol::membership::Membership;
@@ -35,7 +36,7 @@ use thiserror::Error;
 
 pub use attach::{AttachRequest, Attached, attach, detach};
 pub use base::BaseStep;
-pub use harvest::{Harvest, Harvested};
+pub use harvest::{Harvest, Harvested, Refresh};
 pub use mirror::MirrorStep;
 pub use receive::{Admitted, Receipt};
 pub use view::{CopyView, DatabaseView, View};
@@ -103,6 +104,8 @@ pub struct Engine {
     membership: Membership,
     captures: BTreeMap<DatabaseNumber, harvest::Capture>,
     mirrors: BTreeMap<DatabaseNumber, Mirror>,
+    /// Where the run begins whose end a mirror waits for, and how far it was looked for.
+    open_runs: BTreeMap<DatabaseNumber, (Sequence, Sequence)>,
     limits: Limits,
 }
 
@@ -158,6 +161,7 @@ impl Engine {
             membership,
             captures: BTreeMap::new(),
             mirrors: BTreeMap::new(),
+            open_runs: BTreeMap::new(),
             limits: Limits::default(),
         };
         engine.settle_mirrors()?;

@@ -118,17 +118,17 @@ impl Place {
 
     /// Takes everything of a branch that another site holds, its base too.
     async fn take(&self, from: &Self, branch: BranchId) {
-        let (flight, manifest) = from
-            .step(move |engine| {
-                Ok((
-                    engine.read_flight(branch, Sequence::ZERO)?.unwrap(),
-                    engine.read_manifest(branch)?,
-                ))
-            })
-            .await;
+        let read = move |engine: &mut Engine| engine.read_flight(branch, Sequence::ZERO);
+        let flight = from.step(read).await.unwrap();
         let receipt = self.step(move |engine| engine.receive_flight(&flight)).await;
         assert!(matches!(receipt, Receipt::Stored(_) | Receipt::Known), "{receipt:?}");
-        let Some(manifest) = manifest else { return };
+        self.take_base(from, branch).await;
+    }
+
+    async fn take_base(&self, from: &Self, branch: BranchId) {
+        let Some(manifest) = from.step(move |engine| engine.read_manifest(branch)).await else {
+            return;
+        };
         let step = self.step(move |engine| engine.receive_manifest(&manifest)).await;
         let BaseStep::Want(wanted) = step else { return };
         for index in wanted.from..wanted.from + wanted.count {
@@ -411,4 +411,43 @@ async fn nobody_opens_a_branch_of_another_s_database() {
     assert_eq!(shop.alarms().await, [format!("second-branch:{id}")]);
     assert_eq!(shop.branches().await[0].holding, holding);
     assert!(shop.safe().await, "it still writes its own branch");
+}
+
+#[tokio::test]
+async fn a_long_run_is_shown_only_once_its_end_has_come() {
+    let shop = Place::founded("downtown").await;
+    let peer = shop.joining("uptown").await;
+    let application = shop.application("pos.db");
+    let number = shop.attach("pos", "pos.db").await;
+    let sql = "WITH RECURSIVE n(id) AS (VALUES (3) UNION ALL SELECT id + 1 FROM n LIMIT 35000)
+               INSERT INTO item SELECT id, 'salt ' || id FROM n";
+    application.execute(sql, []).unwrap();
+    shop.harvest(number).await;
+    let local = shop.branches().await.remove(0);
+    let (branch, held) = (local.holding.branch, local.holding.held);
+    assert_eq!(held, Sequence(5), "the schema, and a run of four");
+    let admitted = peer.admit(SignedOpening::clone(&local.opening)).await.unwrap();
+    peer.take_base(&shop, branch).await;
+    loop {
+        let after = peer.branches().await[0].holding.held;
+        peer.apply(admitted.database).await;
+        let applied = peer.branches().await[0].holding.applied;
+        let whole = if after == held { held } else { after.min(Sequence(1)) };
+        assert_eq!(applied, whole);
+        if after == held {
+            break;
+        }
+        let read = move |engine: &mut Engine| {
+            let mut flight = engine.read_flight(branch, after)?.unwrap();
+            flight.frames.truncate(1);
+            let row = engine.store.branch(branch)?.unwrap();
+            let hash = engine.store.hash_at(&row, after.next())?.unwrap();
+            flight.signature = protocol::flight::sign(&engine.key, branch, after.next(), hash);
+            Ok(flight)
+        };
+        let flight = shop.step(read).await;
+        peer.step(move |engine| engine.receive_flight(&flight)).await;
+    }
+    let path = peer.file("site/mirrors/downtown/pos.db");
+    assert_eq!(names(&path).len(), 35_002);
 }
