@@ -179,7 +179,7 @@ pub struct AlarmStatus {
 }
 
 /// A clock that differs by more from its peers' is worth a word.
-const CLOCK_TOLERANCE_MS: i64 = 60_000;
+const CLOCK_TOLERANCE_MS: u64 = 60_000;
 
 impl Status {
     /// Puts together what the engine sees and what a running node knows.
@@ -193,7 +193,10 @@ impl Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             running: live.is_some(),
             listen: live.and_then(|live| live.listen.clone()),
-            clock: ClockStatus { offset_ms: offset, ok: offset.abs() <= CLOCK_TOLERANCE_MS },
+            clock: ClockStatus {
+                offset_ms: offset,
+                ok: offset.unsigned_abs() <= CLOCK_TOLERANCE_MS,
+            },
             databases: view
                 .databases
                 .iter()

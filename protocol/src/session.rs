@@ -8,7 +8,7 @@ mod tests;
 use crate::branch::SignedOpening;
 use crate::flight::Flight;
 use crate::limits::HOLDINGS;
-use crate::membership::{RecordHash, SignedRecord};
+use crate::membership::SignedRecord;
 use crate::message::{
     BasePart, Chunk, Fork, Hello, Holding, Message, MessageError, Report, VERSION, Want, WantChunks,
 };
@@ -168,7 +168,6 @@ const TELL_APPLIED: Duration = Duration::from_millis(100);
 pub struct Session {
     group: GroupId,
     peer_site: SiteId,
-    members: RecordHash,
     greeted: bool,
     vector_known: bool,
     branches: BTreeMap<BranchId, Branch>,
@@ -193,7 +192,6 @@ impl Session {
         let mut session = Self {
             group: hello.group,
             peer_site: peer,
-            members: hello.members,
             greeted: false,
             vector_known: false,
             branches: BTreeMap::new(),
@@ -462,11 +460,6 @@ impl Session {
         self.greeted = true;
         self.events.push_back(Event::Hello(hello));
         Ok(())
-    }
-
-    /// Whether the peer's hello told of other member records than those of this site's own hello.
-    pub fn members_differ(&self, hello: &Hello) -> bool {
-        hello.members != self.members
     }
 
     fn handle_holdings(&mut self, holdings: Vec<Holding>) -> Result<(), SessionError> {

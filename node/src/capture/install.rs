@@ -270,24 +270,33 @@ impl Application {
         })
     }
 
-    /// How many notes wait behind the last harvest; `None` where notes don't tell: the schema
-    /// moved, a rescan is due, or the file is another than the one we left. Costs some look-ups.
+    /// How many notes wait behind the last harvest, at least one where a comparison is due or the
+    /// schema or the file moved. `None`: the file lacks what was harvested. Costs some look-ups.
     ///
     /// # Errors
     /// The file can't be read, or is not attached.
     pub fn pending(&mut self, position: &Position) -> Result<Option<u64>, CaptureError> {
-        let file = self.open()?.file;
-        let (last, same) = self.reading(|connection| match read_marker(connection)? {
-            Some(_) => Ok((
-                last_note(connection)?,
-                holds(connection, &position.fence)?
-                    && position.schema_version == Some(pragma(connection, "schema_version")?),
-            )),
-            None => Ok((None, false)),
+        let (marker, fence, file) = (self.marker, position.fence, self.open()?.file);
+        let schema = (self.captured.schema.user_version, self.captured.schema.application_id);
+        let found = self.reading(|connection| {
+            if read_marker(connection)? != Some(marker) {
+                return Ok(None);
+            }
+            let last = match holds(connection, &fence)? {
+                true => last_note(connection)?,
+                false => None,
+            };
+            let same = position.schema_version == Some(pragma(connection, "schema_version")?)
+                && position.file == file
+                && schema
+                    == (pragma(connection, "user_version")?, pragma(connection, "application_id")?);
+            Ok(Some((last, same)))
         })?;
-        let last = last.ok_or_else(|| CaptureError::NotAttached(self.path.clone()))?;
-        let behind = u64::try_from(last.id.saturating_sub(position.fence.id)).ok();
-        Ok(behind.filter(|_| same && file == position.file))
+        let (last, same) = found.ok_or_else(|| CaptureError::NotAttached(self.path.clone()))?;
+        Ok(last.map(|last| {
+            let noted = u64::try_from(last.id.saturating_sub(fence.id)).unwrap_or(0);
+            if same { noted } else { noted.max(1) }
+        }))
     }
 
     /// Moves the `-wal`'s content into the file as far as nobody is in the way, so that somebody's

@@ -89,7 +89,7 @@ pub fn require_site(context: &Context, directory: &Directory) -> Result<(), Fail
 ///
 /// # Errors
 /// The directory can't be written.
-pub fn take(directory: &Directory) -> Result<Option<DirectoryLock>, Failure> {
+fn take(directory: &Directory) -> Result<Option<DirectoryLock>, Failure> {
     DirectoryLock::take(directory).map_err(|error| {
         Failure::unable(
             format!("{} can't be written: {error}.", directory.path().display()),
@@ -98,8 +98,25 @@ pub fn take(directory: &Directory) -> Result<Option<DirectoryLock>, Failure> {
     })
 }
 
+/// Takes the directory's lock for a node; a command that is soon done is waited for.
+///
+/// # Errors
+/// A node runs on it, or something keeps it.
+pub async fn take_for_long(directory: &Directory) -> Result<DirectoryLock, Failure> {
+    let begun = tokio::time::Instant::now();
+    loop {
+        if let Some(lock) = take(directory)? {
+            return Ok(lock);
+        }
+        if answers(directory).await || begun.elapsed() > PATIENCE {
+            return Err(in_use(directory));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// The directory is somebody else's just now.
-pub fn in_use(directory: &Directory) -> Failure {
+fn in_use(directory: &Directory) -> Failure {
     Failure::unable(
         format!("Another process works on {}.", directory.path().display()),
         "Stop it, or wait until it is done.",

@@ -17,7 +17,7 @@ pub struct Arguments {}
 pub async fn run(context: &Context, _: Arguments) -> Result<u8, Failure> {
     let directory = ground::directory(context)?;
     ground::require_site(context, &directory)?;
-    let _lock = ground::take(&directory)?.ok_or_else(|| ground::in_use(&directory))?;
+    let _lock = ground::take_for_long(&directory).await?;
     let config = Config::read(&*context.environment, &directory)?;
     let unable = |error: std::io::Error| {
         Failure::unable(

@@ -2,6 +2,7 @@
 //! databases are served between them; until the last one nothing of it counts, and one that was
 //! cut off is begun again by attaching again.
 
+use super::harvest::{Draft, Harvest, Refresh, append};
 use super::{Engine, EngineError, EngineWorker};
 use crate::capture::{
     CaptureError, Captured, Images, JournalMode, Limits, PackedKey, Polite, Position, Reading,
@@ -154,6 +155,16 @@ pub async fn detach(
     let begun = tokio::time::Instant::now();
     loop {
         let wanted = name.clone();
+        // What was committed until now belongs to the branch: else the copies would end before.
+        let rest =
+            engine.step("detach.harvest", move |engine| engine.harvest_rest(&wanted)).await?;
+        if rest == Rest::More || (rest == Rest::Busy && begun.elapsed() < PATIENCE) {
+            if rest == Rest::Busy {
+                tokio::time::sleep(BETWEEN_TRIES).await;
+            }
+            continue;
+        }
+        let wanted = name.clone();
         let detached = engine.step("detach", move |engine| engine.detach(&wanted)).await?;
         if let Some(detached) = detached {
             return Ok(detached);
@@ -167,6 +178,17 @@ pub async fn detach(
         }
         tokio::time::sleep(BETWEEN_TRIES).await;
     }
+}
+
+/// What is left to harvest before a database is detached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// Perhaps more.
+    More,
+    /// Somebody is at the file.
+    Busy,
+    /// Nothing, or nothing that can be read.
+    Nothing,
 }
 
 /// A base being written.
@@ -184,7 +206,7 @@ struct BaseWriter {
 
 impl Engine {
     /// Looks at the request and the file, and remembers that an attach has begun.
-    fn begin_attach(
+    pub(super) fn begin_attach(
         &mut self,
         request: &AttachRequest,
     ) -> Result<(DatabaseRow, Vec<AttachedTable>, Vec<String>), EngineError> {
@@ -217,7 +239,7 @@ impl Engine {
                     .into());
                 }
                 DatabaseState::Attaching if same_name || row.path == path => {
-                    self.forget_database(row.number)?;
+                    self.forget_database(&row)?;
                 }
                 _ => {}
             }
@@ -347,6 +369,9 @@ impl Engine {
             .iter()
             .map(|number| images.count(*number))
             .collect::<Result<Vec<_>, _>>()?;
+        // Later than every opening before, whatever the computer's clock says: of two databases
+        // that had one name here, others tell by it which is the former.
+        let opened = self.stamp(None)?.wall_time();
         let opening = Opening {
             database: database.id,
             name: database.name.clone(),
@@ -355,7 +380,7 @@ impl Engine {
             epoch: Epoch(1),
             parent: None,
             base: counts.iter().any(|count| *count > 0),
-            opened: self.now(),
+            opened,
         };
         let opening = SignedOpening::open(opening, &self.key)
             .map_err(|error| EngineError::Encoding(error.to_string()))?;
@@ -425,15 +450,18 @@ impl Engine {
         let first = if has_base { Sequence(1) } else { Sequence::ZERO };
         let id = opening.id();
         let start = ChainHash::start(id);
-        let branch = self.store.transaction(|transaction| -> Result<_, StoreError> {
-            databases::add_branch(transaction, number, &opening, start, first, true)
-        })?;
-        let branch: BranchRow = self.store.branch_numbered(branch)?;
-        let schema = captured.schema;
-        self.begin_branch(&branch, schema.clone())?;
-        let branch = self.store.branch_numbered(branch.number)?;
-        let manifest = has_base
-            .then(|| {
+        let stamp = self.stamp(None)?;
+        let (key, schema) = (&self.key, captured.schema);
+        self.store.transaction(|transaction| -> Result<(), EngineError> {
+            databases::add_branch(transaction, number, &opening, start, first, true)?;
+            append(
+                transaction,
+                &added(transaction, id)?,
+                Draft::first(schema.clone(), stamp),
+                key,
+            )?;
+            let branch = added(transaction, id)?;
+            if has_base {
                 let manifest = Manifest {
                     branch: id,
                     sequence: Sequence(1),
@@ -442,13 +470,9 @@ impl Engine {
                     rows: counts.iter().sum(),
                     chunks,
                 };
-                SignedManifest::sign(manifest, &self.key)
-                    .map_err(|error| EngineError::Encoding(error.to_string()))
-            })
-            .transpose()?;
-        self.store.transaction(|transaction| -> Result<(), EngineError> {
-            if let Some(manifest) = &manifest {
-                databases::set_manifest(transaction, branch.number, manifest)?;
+                let manifest = SignedManifest::sign(manifest, key)
+                    .map_err(|error| EngineError::Encoding(error.to_string()))?;
+                databases::set_manifest(transaction, branch.number, &manifest)?;
             }
             Images::new(transaction, number.0).store_schema(&position, &schema, Sequence(1))?;
             databases::set_state(transaction, number, DatabaseState::Attached)?;
@@ -456,6 +480,32 @@ impl Engine {
         })?;
         self.clear_alarm(&interrupted(&database.name))?;
         Ok((id, counts))
+    }
+
+    /// A whole harvest in one step, so that none of the running node's comes between.
+    fn harvest_rest(&mut self, name: &Name) -> Result<Rest, EngineError> {
+        let own = self.identity.site;
+        let Some(database) = self.store.databases()?.into_iter().find(|row| {
+            row.site == own && row.name == *name && row.state == DatabaseState::Attached
+        }) else {
+            return Ok(Rest::Nothing);
+        };
+        let number = database.number;
+        match self.read_harvest(number)? {
+            Harvest::Nothing | Harvest::Stopped => Ok(Rest::Nothing),
+            Harvest::Busy => Ok(Rest::Busy),
+            Harvest::Moved => Ok(match self.refresh_capture(number)? {
+                Refresh::Done(_) => Rest::More,
+                Refresh::Busy => Rest::Busy,
+                Refresh::Stopped => Rest::Nothing,
+            }),
+            Harvest::Notes(notes) => {
+                self.sync_application(number)?;
+                // What comes after this is as if it came after the detaching.
+                let harvested = self.commit_harvest(number, &notes)?;
+                Ok(if harvested.more { Rest::More } else { Rest::Nothing })
+            }
+        }
     }
 
     /// Removes everything that attach put into a database; `None`: somebody is at the file, to be
@@ -496,14 +546,16 @@ impl Engine {
             Err(error) => return Err(error.into()),
         }
         if database.state == DatabaseState::Attaching {
-            self.forget_database(database.number)?;
+            self.forget_database(&database)?;
             return Ok(Some((database.number, None)));
         }
         let branch = self.branch_of(&database)?;
         let images = Images::new(self.store.connection(), database.number.0);
         let schema_at = images.position()?.map_or(Sequence(1), |(_, _, at)| at);
-        self.end_branch(&branch, schema_at)?;
+        let stamp = self.stamp(None)?;
+        let key = &self.key;
         self.store.transaction(|transaction| -> Result<(), EngineError> {
+            append(transaction, &branch, Draft::last(schema_at, stamp), key)?;
             Images::new(transaction, database.number.0).forget()?;
             databases::set_state(transaction, database.number, DatabaseState::Detached)?;
             Ok(())
@@ -532,12 +584,13 @@ impl Engine {
         Ok(())
     }
 
-    fn forget_database(&mut self, number: DatabaseNumber) -> Result<(), EngineError> {
+    fn forget_database(&mut self, database: &DatabaseRow) -> Result<(), EngineError> {
         self.store.transaction(|transaction| -> Result<(), EngineError> {
-            Images::new(transaction, number.0).forget()?;
-            databases::remove_database(transaction, number)?;
+            Images::new(transaction, database.number.0).forget()?;
+            databases::remove_database(transaction, database.number)?;
             Ok(())
-        })
+        })?;
+        Ok(self.clear_alarm(&interrupted(&database.name))?)
     }
 
     /// The path with its links followed, so that one file is not attached twice.
@@ -547,6 +600,12 @@ impl Engine {
             _ => super::file_error(&path.display().to_string(), error),
         })
     }
+}
+
+/// The branch as it is in this transaction.
+fn added(transaction: &rusqlite::Connection, id: BranchId) -> Result<BranchRow, StoreError> {
+    databases::find_branch(transaction, id)?
+        .ok_or_else(|| StoreError::Damaged("a branch just added is gone".into()))
 }
 
 fn interrupted(name: &Name) -> String {

@@ -14,9 +14,9 @@ use crate::store::{
 };
 use conflict::Timestamp;
 use protocol::change::{Body, RowChange, SchemaReference};
-use protocol::schema::TableIndex;
+use protocol::schema::{Schema, TableIndex};
 use protocol::session::LocalBranch;
-use protocol::{Frame, Meta, Sequence, flight};
+use protocol::{BranchId, Frame, Meta, Sequence, flight};
 use rusqlite::Connection;
 use std::path::PathBuf;
 
@@ -57,14 +57,41 @@ pub struct Harvested {
     pub more: bool,
 }
 
+/// What putting the triggers back came to.
+#[derive(Debug)]
+pub enum Refresh {
+    /// They are there.
+    Done(Harvested),
+    /// Somebody is at it: to be tried again in a moment.
+    Busy,
+    /// It can't be done; an alarm says why. To be looked at again later.
+    Stopped,
+}
+
 /// What is in a new batch.
-struct Draft {
+pub(super) struct Draft {
     schema: SchemaReference,
     cleared: Vec<TableIndex>,
     changes: Vec<RowChange>,
     stamp: Timestamp,
     more: bool,
     last: bool,
+}
+
+impl Draft {
+    /// The first batch of a branch: it brings the schema.
+    pub(super) fn first(schema: Schema, stamp: Timestamp) -> Self {
+        let schema = SchemaReference::Here(Box::new(schema));
+        let (cleared, changes) = (Vec::new(), Vec::new());
+        Self { schema, cleared, changes, stamp, more: false, last: false }
+    }
+
+    /// The last batch of a branch whose database was detached.
+    pub(super) fn last(schema_at: Sequence, stamp: Timestamp) -> Self {
+        let schema = SchemaReference::At(schema_at);
+        let (cleared, changes) = (Vec::new(), Vec::new());
+        Self { schema, cleared, changes, stamp, more: false, last: true }
+    }
 }
 
 impl Engine {
@@ -77,6 +104,7 @@ impl Engine {
         if database.state != DatabaseState::Attached || self.is_behind(&database)? {
             return Ok(Harvest::Stopped);
         }
+        self.clear_alarm(&behind(self.branch_of(&database)?.id))?;
         self.load_capture(&database)?;
         let Some(capture) = self.captures.get_mut(&number) else { return Ok(Harvest::Stopped) };
         let work = {
@@ -188,19 +216,15 @@ impl Engine {
         Ok(Harvested { numbered, more })
     }
 
-    /// After [`Harvest::Moved`]: puts the triggers back, and numbers the new schema. `None`:
-    /// somebody is at the file, to be tried again in a moment.
+    /// After [`Harvest::Moved`]: puts the triggers back, and numbers the new schema.
     ///
     /// # Errors
     /// The store fails; what is wrong at the application's file raises an alarm.
-    pub fn refresh_capture(
-        &mut self,
-        number: DatabaseNumber,
-    ) -> Result<Option<Harvested>, EngineError> {
+    pub fn refresh_capture(&mut self, number: DatabaseNumber) -> Result<Refresh, EngineError> {
         let database = self.store.database(number)?;
         let branch = self.branch_of(&database)?;
         let stamp = self.stamp(None)?;
-        let Some(capture) = self.captures.get_mut(&number) else { return Ok(None) };
+        let Some(capture) = self.captures.get_mut(&number) else { return Ok(Refresh::Busy) };
         let position = capture.position;
         // Should this be cut off once the triggers are back, everything is compared: what was
         // written while they were gone is known from nothing else.
@@ -217,7 +241,10 @@ impl Engine {
             }
             let more = !refreshed.rescan.is_done();
             let next = branch.held.next();
-            let moved = refreshed.schema.is_some() || !refreshed.cleared.is_empty();
+            let moved = refreshed.schema.is_some()
+                || !refreshed.cleared.is_empty()
+                // Nothing more comes to close the run that is open.
+                || (run_open && !more);
             let schema = match &refreshed.schema {
                 Some(schema) => {
                     images.store_schema(&refreshed.position, schema, next)?;
@@ -245,13 +272,15 @@ impl Engine {
         });
         let (refreshed, sequence, more) = match result {
             Ok(Some(result)) => result,
-            Ok(None) => return Ok(None),
+            Ok(None) => return Ok(Refresh::Busy),
             Err(error) => {
                 self.captures.remove(&number);
                 return match error {
                     EngineError::Capture(error) => {
-                        self.note_capture_error(&database, error)?;
-                        Ok(Some(Harvested { numbered: None, more: false }))
+                        Ok(match self.note_capture_error(&database, error)? {
+                            Harvest::Busy => Refresh::Busy,
+                            _ => Refresh::Stopped,
+                        })
                     }
                     error => Err(error),
                 };
@@ -274,7 +303,7 @@ impl Engine {
             Some(_) => Some(self.local_branch(&self.store.branch_numbered(branch.number)?)?),
             None => None,
         };
-        Ok(Some(Harvested { numbered, more: more || run_open }))
+        Ok(Refresh::Done(Harvested { numbered, more: more || run_open }))
     }
 
     /// Removes harvested notes from the application's log; `true`: more could go.
@@ -302,12 +331,15 @@ impl Engine {
         }
     }
 
-    /// Changes in an application's file that are in no batch yet; `None` if that can't be told.
+    /// Changes in an application's file that are in no batch yet; `None` if it can't be read, or
+    /// is not the one that was harvested. Where there may be changes without notes it is one at
+    /// least.
     pub(super) fn pending(&mut self, database: &DatabaseRow) -> Option<u64> {
         self.load_capture(database).ok()?;
         let capture = self.captures.get_mut(&database.number)?;
-        let position = capture.position;
-        capture.application.pending(&position).ok().flatten()
+        let noted = capture.application.pending(&capture.position).ok()??;
+        let unfinished = capture.run_open || !capture.rescan.is_done();
+        Some(if unfinished { noted.max(1) } else { noted })
     }
 
     /// Where the application's file lies, and whether it moved since this was asked last.
@@ -366,6 +398,7 @@ impl Engine {
             .progress()?
             .into_iter()
             .filter(|progress| progress.branch == branch.number)
+            .filter(|progress| self.membership.member(progress.site).is_some_and(|m| !m.removed))
             .map(|progress| progress.durable)
             .max()
             .unwrap_or_default();
@@ -400,48 +433,11 @@ impl Engine {
         self.raise(subject(number), Severity::Critical, Some(number), what, remedy)?;
         Ok(())
     }
+}
 
-    /// The last batch of a branch whose database was detached.
-    pub(super) fn end_branch(
-        &mut self,
-        branch: &BranchRow,
-        schema_at: Sequence,
-    ) -> Result<(), EngineError> {
-        let stamp = self.stamp(None)?;
-        let key = &self.key;
-        self.store.transaction(|transaction| {
-            let draft = Draft {
-                schema: SchemaReference::At(schema_at),
-                cleared: Vec::new(),
-                changes: Vec::new(),
-                stamp,
-                more: false,
-                last: true,
-            };
-            append(transaction, branch, draft, key).map(drop)
-        })
-    }
-
-    /// The first batch of a branch: it brings the schema.
-    pub(super) fn begin_branch(
-        &mut self,
-        branch: &BranchRow,
-        schema: protocol::schema::Schema,
-    ) -> Result<Sequence, EngineError> {
-        let stamp = self.stamp(None)?;
-        let key = &self.key;
-        self.store.transaction(|transaction| {
-            let draft = Draft {
-                schema: SchemaReference::Here(Box::new(schema)),
-                cleared: Vec::new(),
-                changes: Vec::new(),
-                stamp,
-                more: false,
-                last: false,
-            };
-            append(transaction, branch, draft, key)
-        })
-    }
+/// The subject of the alarm that others hold more of an own branch than this site.
+pub(super) fn behind(branch: BranchId) -> String {
+    format!("own-branch-behind:{branch}")
 }
 
 fn subject(number: DatabaseNumber) -> String {
@@ -449,7 +445,7 @@ fn subject(number: DatabaseNumber) -> String {
 }
 
 /// Numbers and signs a batch, and keeps the clock, in the caller's transaction.
-fn append(
+pub(super) fn append(
     transaction: &Connection,
     branch: &BranchRow,
     draft: Draft,

@@ -10,6 +10,7 @@ use crate::store::{
 };
 use conflict::WallTime;
 use protocol::Sequence;
+use protocol::branch::Opening;
 use protocol::limits::Limits;
 use protocol::session::LocalBranch;
 use protocol::snapshot::decode_chunk;
@@ -50,9 +51,7 @@ impl Engine {
         let subject = format!("mirror:{}", branch.id);
         match self.advance_mirror(&database, &branch) {
             Ok(step) => {
-                if matches!(step, MirrorStep::Moved(_)) {
-                    self.clear_alarm(&subject)?;
-                }
+                self.clear_alarm(&subject)?;
                 Ok(step)
             }
             Err(EngineError::Apply(error)) => {
@@ -97,7 +96,9 @@ impl Engine {
             if let Some(step) = self.load_base(database, branch)? {
                 return Ok(step);
             }
-            let mirror = self.open_mirror(database, branch)?;
+            let Some(mirror) = self.open_mirror(database, branch)? else {
+                return Ok(MirrorStep::Moved(self.local_branch(branch)?));
+            };
             self.mirrors.insert(database.number, mirror);
         }
         let Some(mirror) = self.mirrors.get_mut(&database.number) else {
@@ -148,10 +149,16 @@ impl Engine {
         &self,
         database: &DatabaseRow,
         branch: &BranchRow,
-    ) -> Result<Mirror, EngineError> {
+    ) -> Result<Option<Mirror>, EngineError> {
         self.make_parent(&database.path)?;
         let mut mirror = Mirror::open(&*self.environment, &database.path)?;
         match mirror.marker() {
+            // An empty file where the base belongs: without it the batches are no copy.
+            None if branch.base > Sequence::ZERO => {
+                mirror.close()?;
+                self.environment.remove_file(&database.path).map_err(ApplyError::Files)?;
+                return Ok(None);
+            }
             None => mirror.start(database.id, branch.id)?,
             Some(marker) if marker.branch == branch.id && marker.sequence <= branch.held => {}
             Some(marker) => {
@@ -162,7 +169,7 @@ impl Engine {
                 .into());
             }
         }
-        Ok(mirror)
+        Ok(Some(mirror))
     }
 
     /// Fills a new mirror with its base, a chunk a step; `None` once there is nothing (left) to
@@ -215,6 +222,11 @@ impl Engine {
             tracing::warn!(database = %database.name, ?left_out, "left out of the mirror");
         }
         loader.close()?;
+        // What a mirror that somebody removed has left would be read as this one's.
+        for suffix in ["-wal", "-shm"] {
+            let left = beside(&database.path, suffix);
+            self.environment.remove_file(&left).map_err(ApplyError::Files)?;
+        }
         self.environment.rename(&loading, &database.path).map_err(ApplyError::Files)?;
         self.note_applied(branch, &marker).map(Some)
     }
@@ -244,26 +256,51 @@ impl Engine {
     }
 
     /// A database that was detached and attached anew under its old name is another one: the
-    /// mirror of the former is kept beside the new one's.
-    pub(super) fn set_former_aside(&mut self, new: &DatabaseRow) -> Result<(), EngineError> {
-        let formers: Vec<DatabaseRow> = self
-            .store
-            .databases()?
-            .into_iter()
-            .filter(|row| row.path == new.path && row.id != new.id)
-            .collect();
-        for former in formers {
-            if let Some(mirror) = self.mirrors.remove(&former.number) {
+    /// mirror of the former is kept beside the one of the present, in whatever order a site learns
+    /// of them. What the mirror of `new` is to this site; its path, if it is the former.
+    pub(super) fn set_former_aside(
+        &mut self,
+        path: &mut PathBuf,
+        new: &Opening,
+    ) -> Result<DatabaseState, EngineError> {
+        for other in self.store.databases()? {
+            if other.path != *path || other.id == new.database {
+                continue;
+            }
+            if self.branch_of(&other)?.opening.opening().opened > new.opened {
+                *path = beside(path, &format!(".{}", new.database));
+                return Ok(DatabaseState::Detached);
+            }
+            if let Some(mirror) = self.mirrors.remove(&other.number) {
                 mirror.close()?;
             }
-            let aside = beside(&former.path, &format!(".{}", former.id));
-            let exists =
-                self.environment.file_identity(&former.path).map_err(ApplyError::Files)?.is_some();
-            if exists {
-                self.environment.rename(&former.path, &aside).map_err(ApplyError::Files)?;
+            let aside = beside(&other.path, &format!(".{}", other.id));
+            // The -wal before the file itself: cut off between them, this is done again.
+            for suffix in ["-wal", "-shm", ""] {
+                let from = beside(&other.path, suffix);
+                if self.environment.file_identity(&from).map_err(ApplyError::Files)?.is_some() {
+                    let to = beside(&aside, suffix);
+                    self.environment.rename(&from, &to).map_err(ApplyError::Files)?;
+                }
             }
-            databases::set_path(self.store.connection(), former.number, &aside)?;
-            databases::set_state(self.store.connection(), former.number, DatabaseState::Detached)?;
+            databases::set_path(self.store.connection(), other.number, &aside)?;
+            databases::set_state(self.store.connection(), other.number, DatabaseState::Detached)?;
+        }
+        Ok(DatabaseState::Mirrored)
+    }
+
+    /// Mirrors lie in the site's directory, wherever that was moved.
+    pub(super) fn settle_mirrors(&mut self) -> Result<(), EngineError> {
+        for row in self.store.databases()? {
+            if row.site == self.identity.site {
+                continue;
+            }
+            let mut parts = row.path.iter().rev();
+            let (Some(file), Some(site)) = (parts.next(), parts.next()) else { continue };
+            let path = self.directory.path().join("mirrors").join(site).join(file);
+            if path != row.path {
+                databases::set_path(self.store.connection(), row.number, &path)?;
+            }
         }
         Ok(())
     }

@@ -12,6 +12,8 @@ pub mod members;
 mod mirror;
 mod receive;
 mod serve;
+#[cfg(test)]
+mod tests;
 mod view;
 mod worker;
 
@@ -33,7 +35,7 @@ use thiserror::Error;
 
 pub use attach::{AttachRequest, Attached, attach, detach};
 pub use base::BaseStep;
-pub use harvest::{Harvest, Harvested};
+pub use harvest::{Harvest, Harvested, Refresh};
 pub use mirror::MirrorStep;
 pub use receive::{Admitted, Receipt};
 pub use view::{CopyView, DatabaseView, View};
@@ -146,7 +148,7 @@ impl Engine {
         membership
             .merge(store.member_records()?)
             .map_err(|error| StoreError::Damaged(error.to_string()))?;
-        Ok(Self {
+        let mut engine = Self {
             environment,
             directory,
             store,
@@ -157,7 +159,9 @@ impl Engine {
             captures: BTreeMap::new(),
             mirrors: BTreeMap::new(),
             limits: Limits::default(),
-        })
+        };
+        engine.settle_mirrors()?;
+        Ok(engine)
     }
 
     /// Who this site is.

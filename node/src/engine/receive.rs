@@ -123,28 +123,36 @@ impl Engine {
             )?;
             return Ok(Ok(None));
         }
+        if self.store.databases()?.iter().any(|row| row.id == opening.database) {
+            // Only one branch begins a database; a second one would take its place.
+            self.raise(
+                format!("second-branch:{}", signed.id()),
+                Severity::Critical,
+                None,
+                format!(
+                    "{} opened a branch of a database that has one already; nothing of it is taken.",
+                    origin.name
+                ),
+                "Look at that computer: its disk was cloned, or its key is stolen.",
+            )?;
+            return Ok(Ok(None));
+        }
         let path = self.directory.mirror(&origin.name, &opening.name);
-        let known = self.store.databases()?.into_iter().find(|row| row.id == opening.database);
-        let row = DatabaseRow {
+        let mut row = DatabaseRow {
             number: DatabaseNumber(0),
             id: opening.database,
             name: opening.name.clone(),
             site: opening.origin,
             mode: opening.mode,
             state: DatabaseState::Mirrored,
-            path: path.clone(),
+            path,
             branch: None,
         };
-        if known.is_none() {
-            self.set_former_aside(&row)?;
-        }
+        row.state = self.set_former_aside(&mut row.path, &opening)?;
         let base = if opening.base { Sequence(1) } else { Sequence::ZERO };
         let start = ChainHash::start(signed.id());
         let database = self.store.transaction(|transaction| -> Result<_, StoreError> {
-            let number = match &known {
-                Some(known) => known.number,
-                None => databases::add_database(transaction, &row)?,
-            };
+            let number = databases::add_database(transaction, &row)?;
             databases::add_branch(transaction, number, &signed, start, base, !opening.base)?;
             Ok(number)
         })?;
@@ -218,7 +226,7 @@ impl Engine {
     /// back.
     fn note_behind(&mut self, branch: &BranchRow) -> Result<(), StoreError> {
         self.raise(
-            format!("own-branch-behind:{}", branch.id),
+            super::harvest::behind(branch.id),
             Severity::Critical,
             Some(branch.database),
             "Other sites hold batches of this site that its own node.db lacks: it went back in \
@@ -263,6 +271,15 @@ impl Engine {
             .map(|hash| Fork { branch: branch.id, sequence: holding.held, hash }))
     }
 
+    /// Whether what a peer calls a fork is one, as far as that can be told here.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn is_fork(&self, fork: &Fork) -> Result<bool, StoreError> {
+        let Some(branch) = self.store.branch(fork.branch)? else { return Ok(false) };
+        Ok(self.store.hash_at(&branch, fork.sequence)?.is_some_and(|hash| hash != fork.hash))
+    }
+
     /// Two lines under one branch: raises the alarm.
     ///
     /// # Errors
@@ -270,6 +287,7 @@ impl Engine {
     pub fn note_fork(&mut self, fork: &Fork, peer: SiteId) -> Result<(), StoreError> {
         let Some(branch) = self.store.branch(fork.branch)? else { return Ok(()) };
         let database = self.store.database(branch.database)?;
+        progress::forget(self.store.connection(), branch.number, peer)?;
         let peer = self.site_name(peer);
         self.raise(
             format!("fork:{}", branch.id),
@@ -291,36 +309,59 @@ impl Engine {
     /// # Errors
     /// See [`StoreError`].
     pub fn note_progress(&mut self, site: SiteId, holding: &Holding) -> Result<(), StoreError> {
-        let report = Report {
-            site,
-            branch: holding.branch,
-            durable: holding.durable,
-            applied: holding.applied,
-            as_of: holding.as_of,
-        };
-        self.note_report(&report).map(drop)
+        let Some(row) = self.progress_row(&report_of(site, holding))? else { return Ok(()) };
+        let branch = self.store.branch_numbered(row.branch)?;
+        if branch.opening.opening().origin == self.identity.site && row.durable > branch.held {
+            self.note_behind(&branch)?;
+        }
+        progress::set_progress(self.store.connection(), &row).map(drop)
     }
 
-    /// Takes in how far a site is; returns whether that is news.
+    /// Takes in a peer's whole vector: what it had said before and holds no more, its disk having
+    /// gone back in time or its line being another, does not count any longer.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn note_vector<'a>(
+        &mut self,
+        site: SiteId,
+        vector: impl IntoIterator<Item = &'a Holding>,
+    ) -> Result<(), StoreError> {
+        let mut rows = Vec::new();
+        for holding in vector {
+            rows.extend(self.progress_row(&report_of(site, holding))?);
+        }
+        self.store.transaction(|transaction| {
+            progress::forget_site(transaction, site)?;
+            rows.iter().try_for_each(|row| progress::set_progress(transaction, row).map(drop))
+        })
+    }
+
+    /// Takes in how far a third site is, as a peer says; returns whether that is news. Of this
+    /// site's own branches hearsay counts no further than they are: who holds more says so itself.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub fn note_report(&mut self, report: &Report) -> Result<bool, StoreError> {
+        let Some(mut row) = self.progress_row(report)? else { return Ok(false) };
+        let branch = self.store.branch_numbered(row.branch)?;
+        if branch.opening.opening().origin == self.identity.site {
+            row.durable = row.durable.min(branch.held);
+        }
+        progress::set_progress(self.store.connection(), &row)
+    }
+
+    fn progress_row(&self, report: &Report) -> Result<Option<ProgressRow>, StoreError> {
         if report.site == self.identity.site || self.membership.member(report.site).is_none() {
-            return Ok(false);
+            return Ok(None);
         }
-        let Some(branch) = self.store.branch(report.branch)? else { return Ok(false) };
-        if branch.opening.opening().origin == self.identity.site && report.durable > branch.held {
-            self.note_behind(&branch)?;
-        }
-        let row = ProgressRow {
+        Ok(self.store.branch(report.branch)?.map(|branch| ProgressRow {
             branch: branch.number,
             site: report.site,
             durable: report.durable,
             applied: report.applied,
             as_of: report.as_of,
-        };
-        progress::set_progress(self.store.connection(), &row)
+        }))
     }
 
     /// How far third sites are, for a peer that may not have met them.
@@ -355,5 +396,15 @@ impl Engine {
     /// A member's name, or its id where it is none.
     pub(super) fn site_name(&self, site: SiteId) -> String {
         self.membership.member(site).map_or_else(|| site.to_string(), |m| m.name.to_string())
+    }
+}
+
+fn report_of(site: SiteId, holding: &Holding) -> Report {
+    Report {
+        site,
+        branch: holding.branch,
+        durable: holding.durable,
+        applied: holding.applied,
+        as_of: holding.as_of,
     }
 }

@@ -69,9 +69,12 @@ pub struct CopyView {
 }
 
 impl DatabaseView {
-    /// Whether everything written here is durable at another site.
+    /// Whether everything written here is durable at another site. One that says it has more than
+    /// this site has another line, or this site went back in time: no copy either way.
     pub fn safe(&self) -> bool {
-        self.pending == Some(0) && self.copies.iter().any(|copy| copy.durable >= self.sequence)
+        self.pending == Some(0)
+            && self.copies.iter().any(|copy| copy.durable == self.sequence)
+            && self.copies.iter().all(|copy| copy.durable <= self.sequence)
     }
 }
 
@@ -107,6 +110,8 @@ impl Engine {
             .progress()?
             .into_iter()
             .filter(|progress| progress.branch == branch.number)
+            // Who was taken out of the group is nobody's backup any more.
+            .filter(|progress| self.membership.member(progress.site).is_some_and(|m| !m.removed))
             .collect();
         let attached = row.state == DatabaseState::Attached;
         let critical = self.store.alarms()?.iter().any(|alarm| {

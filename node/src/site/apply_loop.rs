@@ -43,8 +43,11 @@ async fn round(site: &Site, stuck: &mut BTreeSet<DatabaseNumber>) -> Result<bool
     while !busy.is_empty() {
         let mut still = Vec::new();
         for number in busy {
-            let step = site.step("mirror.step", move |engine| engine.step_mirror(number)).await?;
-            match step {
+            let step = site.step("mirror.step", move |engine| engine.step_mirror(number)).await;
+            match step.unwrap_or_else(|error| {
+                tracing::error!(%error, "a mirror could not be looked after");
+                MirrorStep::Later(error.to_string())
+            }) {
                 MirrorStep::Moved(local) => {
                     site.0.hub.tell_branch(&local);
                     still.push(number);

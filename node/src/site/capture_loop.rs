@@ -2,7 +2,7 @@
 //! tidies up when the application rests.
 
 use super::Site;
-use crate::engine::{EngineError, Harvest};
+use crate::engine::{EngineError, Harvest, Refresh};
 use crate::store::DatabaseNumber;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +17,9 @@ const BUSY: Duration = Duration::from_secs(30);
 /// When a file that somebody holds is tried again; it doubles up to the greatest.
 const FIRST_RETRY: Duration = Duration::from_millis(5);
 const GREATEST_RETRY: Duration = Duration::from_millis(500);
+
+/// How often a schema that moves is followed within one harvest.
+const GREATEST_REFRESHES: u32 = 100;
 
 /// Harvests a database until it is detached or the site stops.
 pub async fn run(site: Site, number: DatabaseNumber, path: PathBuf) {
@@ -103,14 +106,25 @@ pub async fn harvest_all(site: &Site, number: DatabaseNumber) -> Result<Outcome,
     let _alone = site.0.harvesting.lock().await;
     let mut outcome = Outcome::Nothing;
     let mut retry = FIRST_RETRY;
+    let mut refreshes = 0;
     loop {
         let read = site.step("harvest.read", move |engine| engine.read_harvest(number)).await?;
         let harvested = match read {
             Harvest::Nothing => return Ok(outcome),
             Harvest::Stopped => return Ok(Outcome::Unfinished),
             Harvest::Busy => None,
+            // A file that moves on and on must not keep the others waiting.
+            Harvest::Moved if refreshes == GREATEST_REFRESHES => return Ok(Outcome::Unfinished),
             Harvest::Moved => {
-                site.step("harvest.refresh", move |engine| engine.refresh_capture(number)).await?
+                refreshes += 1;
+                let refresh = site
+                    .step("harvest.refresh", move |engine| engine.refresh_capture(number))
+                    .await?;
+                match refresh {
+                    Refresh::Done(harvested) => Some(harvested),
+                    Refresh::Busy => None,
+                    Refresh::Stopped => return Ok(Outcome::Unfinished),
+                }
             }
             Harvest::Notes(notes) => {
                 site.step("harvest.sync", move |engine| engine.sync_application(number)).await?;

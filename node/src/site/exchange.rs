@@ -2,16 +2,17 @@
 //! events to the engine.
 
 use super::Site;
+use super::askings::{Asked, Askings};
 use super::hub::{Command, SessionNumber};
 use crate::engine::{BaseStep, EngineError, Receipt};
 use crate::store::alarms::Severity;
 use crate::store::progress::PeerRow;
 use crate::transport::{CloseCode, Link};
 use conflict::SiteId;
-use protocol::message::{BasePart, Hello, Holding, Message, VERSION, Want, WantChunks};
+use protocol::message::{BasePart, Hello, Holding, Message, VERSION, Want};
 use protocol::session::{Channel, Event, Session, SessionError};
 use protocol::{BranchId, Sequence};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -20,8 +21,6 @@ use tokio::time::Instant;
 
 /// How long a peer may take to say hello.
 const HELLO: Duration = Duration::from_secs(20);
-/// Chunks given for one asking, at most.
-const CHUNKS_AT_ONCE: u32 = 16;
 
 /// Why a connection ended.
 enum End {
@@ -116,12 +115,8 @@ struct Exchange {
     commands: mpsc::UnboundedReceiver<Command>,
     outlets: Vec<(Channel, mpsc::Sender<Vec<u8>>)>,
     vector: Option<BTreeMap<BranchId, Holding>>,
-    /// Bases whose manifests the peer asked for.
-    wanted_manifests: BTreeSet<BranchId>,
-    /// Chunks that the peer asked for, and how many of them it was given.
-    wanted_chunks: BTreeMap<BranchId, (WantChunks, u32)>,
-    /// The branch whose base a chunk was given of last.
-    gave: Option<BranchId>,
+    /// What the peer asked of bases.
+    askings: Askings,
     /// Branches that this site takes from this peer, and whether their base was asked for when
     /// the peer had it.
     wanted: BTreeMap<BranchId, bool>,
@@ -166,9 +161,7 @@ impl Exchange {
             commands,
             outlets,
             vector: Some(BTreeMap::new()),
-            wanted_manifests: BTreeSet::new(),
-            wanted_chunks: BTreeMap::new(),
-            gave: None,
+            askings: Askings::default(),
             wanted: BTreeMap::new(),
         })
     }
@@ -276,8 +269,14 @@ impl Exchange {
             Event::Peer(holding) => self.note_holding(holding).await?,
             Event::Vector => {
                 let vector = self.vector.take().unwrap_or_default();
+                let (peer, told) = (self.peer, vector.clone());
+                self.site
+                    .step("vector.note", move |engine| Ok(engine.note_vector(peer, told.values())?))
+                    .await?;
                 self.site.0.hub.with_sources(|sources| sources.connected(self.peer, vector));
             }
+            // Who is connected speaks for itself.
+            Event::Report(report) if self.site.0.hub.is_connected(report.site) => {}
             Event::Report(report) => {
                 self.site
                     .step("report.note", move |engine| Ok(engine.note_report(&report)?))
@@ -298,17 +297,14 @@ impl Exchange {
                     .await?;
                 self.session.supply_flight(branch, flight)?;
             }
-            Event::ReadManifest(branch) => {
-                if self.is_known(branch) {
-                    self.wanted_manifests.insert(branch);
-                }
+            // What is asked of a branch that is not known here needs no memory.
+            Event::ReadManifest(branch) if self.is_known(branch) => {
+                self.askings.ask_manifest(branch);
             }
-            Event::ReadChunks(wanted) => {
-                if self.is_known(wanted.branch) {
-                    let wanted = WantChunks { count: wanted.count.min(CHUNKS_AT_ONCE), ..wanted };
-                    self.wanted_chunks.insert(wanted.branch, (wanted, 0));
-                }
+            Event::ReadChunks(wanted) if self.is_known(wanted.branch) => {
+                self.askings.ask_chunks(wanted);
             }
+            Event::ReadManifest(_) | Event::ReadChunks(_) => {}
             Event::Manifest(manifest) => {
                 let step = self
                     .site
@@ -325,10 +321,19 @@ impl Exchange {
             }
             Event::Fork(fork) => {
                 let peer = self.peer;
-                self.site
-                    .step("fork.note", move |engine| Ok(engine.note_fork(&fork, peer)?))
+                let real = self
+                    .site
+                    .step("fork.note", move |engine| {
+                        let real = engine.is_fork(&fork)?;
+                        if real {
+                            engine.note_fork(&fork, peer)?;
+                        }
+                        Ok(real)
+                    })
                     .await?;
-                self.forget(fork.branch);
+                if real {
+                    self.forget(fork.branch);
+                }
             }
             Event::Time(_) => {}
         }
@@ -348,15 +353,17 @@ impl Exchange {
         let offset = hello.clock.0.saturating_sub(now.0).saturating_add(half_trip as i64);
         note_link(&self.site, self.peer, &self.link, Some(offset)).await;
         let peer = self.peer;
-        let differ = self.session.members_differ(&hello);
+        let theirs = hello.members;
         let (records, reports, branches) = self
             .site
             .step("peer.greet", move |engine| {
-                let records: Vec<_> = engine.membership().records().cloned().collect();
+                // As the group is now: it may have changed since the session was opened.
+                let records = (engine.membership().digest() != theirs)
+                    .then(|| engine.membership().records().cloned().collect());
                 Ok((records, engine.reports(peer)?, engine.local_branches()?))
             })
             .await?;
-        if differ {
+        if let Some(records) = records {
             self.session.tell(&Message::Members(records))?;
         }
         // What happened between the opening of the session and its entry into the hub.
@@ -376,8 +383,11 @@ impl Exchange {
         let fork = self
             .site
             .step("progress.note", move |engine| {
-                engine.note_progress(peer, &holding)?;
-                Ok(engine.compare_lines(&holding)?)
+                let fork = engine.compare_lines(&holding)?;
+                if fork.is_none() {
+                    engine.note_progress(peer, &holding)?;
+                }
+                Ok(fork)
             })
             .await?;
         if let Some(fork) = fork {
@@ -480,49 +490,31 @@ impl Exchange {
         });
     }
 
-    /// Whether this site knows a branch: what is asked of others needs no memory.
     fn is_known(&self, branch: BranchId) -> bool {
         self.session.local(branch).is_some()
     }
 
-    /// Reads manifests and chunks that were asked for, one when the last has gone; several bases
-    /// take turns.
+    /// Reads manifests and chunks that were asked for, one when the last has gone.
     async fn give_base(&mut self) -> Result<(), End> {
-        while self.session.queued_chunks() == 0 {
-            if let Some(branch) = self.wanted_manifests.pop_first() {
-                let manifest = self
-                    .site
-                    .step("manifest.read", move |engine| engine.read_manifest(branch))
-                    .await?;
-                if let Some(manifest) = manifest {
-                    self.session.supply_base(&BasePart::Manifest(manifest))?;
+        while self.session.queued_chunks() == 0
+            && let Some(asked) = self.askings.pop()
+        {
+            let (branch, part) = match asked {
+                Asked::Manifest(branch) => {
+                    let read = self.site.step("manifest.read", move |e| e.read_manifest(branch));
+                    (branch, read.await?.map(BasePart::Manifest))
                 }
-                continue;
+                Asked::Chunk(wanted, number) => {
+                    let read = self.site.step("chunk.read", move |e| e.read_chunk(&wanted, number));
+                    (wanted.branch, read.await?.map(BasePart::Chunk))
+                }
+            };
+            match part {
+                Some(part) => self.session.supply_base(&part)?,
+                None => self.askings.give_up(branch),
             }
-            let Some((wanted, given)) = self.next_chunk() else { return Ok(()) };
-            let Some(index) = wanted.from.checked_add(given) else { continue };
-            let chunk = self
-                .site
-                .step("chunk.read", move |engine| engine.read_chunk(&wanted, index))
-                .await?;
-            let Some(chunk) = chunk else { continue };
-            self.session.supply_base(&BasePart::Chunk(chunk))?;
-            if given + 1 < wanted.count {
-                self.wanted_chunks.insert(wanted.branch, (wanted, given + 1));
-            }
-            self.gave = Some(wanted.branch);
         }
         Ok(())
-    }
-
-    /// Takes out what is to be given next: of the base behind the one that was served last.
-    fn next_chunk(&mut self) -> Option<(WantChunks, u32)> {
-        let behind = self.gave.and_then(|gave| {
-            let range = (std::ops::Bound::Excluded(gave), std::ops::Bound::Unbounded);
-            self.wanted_chunks.range(range).next().map(|(branch, _)| *branch)
-        });
-        let branch = behind.or_else(|| self.wanted_chunks.keys().next().copied())?;
-        self.wanted_chunks.remove(&branch).filter(|(wanted, given)| given < &wanted.count)
     }
 }
 

@@ -3,6 +3,7 @@
 //! session's.
 
 mod apply_loop;
+mod askings;
 mod capture_loop;
 mod exchange;
 mod hub;
@@ -42,6 +43,8 @@ struct Shared {
     hub: Hub,
     /// A mirror may have something to apply.
     arrived: Notify,
+    /// Held while a database is attached or detached.
+    attaching: tokio::sync::Mutex<()>,
     /// Held while a harvest goes on.
     harvesting: tokio::sync::Mutex<()>,
     boot: [u8; 8],
@@ -93,6 +96,7 @@ impl Site {
             endpoint,
             hub,
             arrived: Notify::new(),
+            attaching: tokio::sync::Mutex::new(()),
             harvesting: tokio::sync::Mutex::new(()),
             boot,
             own,
@@ -163,6 +167,7 @@ impl Site {
     /// # Errors
     /// Why it is refused or could not be done.
     pub async fn attach(&self, request: AttachRequest) -> Result<Attached, Failure> {
+        let _alone = self.0.attaching.lock().await;
         let (number, branch, attached) = engine::attach(&self.0.engine, request).await?;
         let local =
             self.step("branch.read", move |engine| Ok(engine.local_branch_of(branch)?)).await?;
@@ -178,9 +183,14 @@ impl Site {
     /// # Errors
     /// Why it is refused or could not be done.
     pub async fn detach(&self, name: Name) -> Result<(), Failure> {
-        let (number, branch) = engine::detach(&self.0.engine, name).await?;
-        self.0.hub.detached(number);
+        let _alone = self.0.attaching.lock().await;
+        let (number, branch) = {
+            let _resting = self.0.harvesting.lock().await;
+            engine::detach(&self.0.engine, name).await?
+        };
+        // Without a branch it was never looked after, and its number may be given out again.
         if let Some(branch) = branch {
+            self.0.hub.detached(number);
             let local =
                 self.step("branch.read", move |engine| Ok(engine.local_branch_of(branch)?)).await?;
             if let Some(local) = local {
@@ -256,7 +266,9 @@ impl Site {
             .map(|database| database.number)
             .collect();
         for number in &attached {
-            capture_loop::harvest_all(self, *number).await?;
+            if let Err(error) = capture_loop::harvest_all(self, *number).await {
+                tracing::error!(%error, "a database is not harvested at the end of the run");
+            }
         }
         while self.0.hub.any_connected() {
             let waiting = self.0.hub.progress();

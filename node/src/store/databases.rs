@@ -298,7 +298,6 @@ pub fn set_state(
 /// # Errors
 /// See [`StoreError`].
 pub fn remove_database(connection: &Connection, number: DatabaseNumber) -> Result<(), StoreError> {
-    connection.prepare_cached("DELETE FROM branch WHERE database = ?")?.execute([number.0])?;
     connection.prepare_cached("DELETE FROM database WHERE number = ?")?.execute([number.0])?;
     Ok(())
 }

@@ -115,6 +115,30 @@ pub fn set_progress(connection: &Connection, row: &ProgressRow) -> Result<bool, 
     Ok(true)
 }
 
+/// Forgets how far a site was in all branches.
+///
+/// # Errors
+/// See [`StoreError`].
+pub fn forget_site(connection: &Connection, site: SiteId) -> Result<(), StoreError> {
+    connection.prepare_cached("DELETE FROM progress WHERE site = ?")?.execute([site.as_bytes()])?;
+    Ok(())
+}
+
+/// Forgets how far a site was in a branch.
+///
+/// # Errors
+/// See [`StoreError`].
+pub fn forget(
+    connection: &Connection,
+    branch: BranchNumber,
+    site: SiteId,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("DELETE FROM progress WHERE branch = ? AND site = ?")?
+        .execute(params![branch.0, site.as_bytes()])?;
+    Ok(())
+}
+
 /// Adds to what is known of a peer: bytes are added up, the rest replaced.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use super::*;
 use crate::branch::{Mode, Opening};
 use crate::change::Body;
 use crate::keys::SigningKey;
+use crate::membership::RecordHash;
 use crate::{BranchId, ChainHash, DatabaseId, Epoch, Frame, Meta, flight};
 use conflict::Timestamp;
 
