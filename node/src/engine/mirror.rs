@@ -13,7 +13,7 @@ use protocol::Sequence;
 use protocol::branch::Opening;
 use protocol::limits::Limits;
 use protocol::session::LocalBranch;
-use protocol::snapshot::decode_chunk;
+use protocol::snapshot::{decode_chunk, verify_chunk};
 use protocol::{Frame, Header};
 use std::path::{Path, PathBuf};
 
@@ -195,9 +195,16 @@ impl Engine {
             && next < chunks
         {
             let file = BaseFile::open(&*self.environment, &self.directory.snapshot(branch.id))?;
-            let bytes = file
-                .chunk(u32::try_from(next).unwrap_or(u32::MAX))?
-                .ok_or_else(|| StoreError::Damaged(format!("chunk {next} of a base is gone")))?;
+            let number = u32::try_from(next).unwrap_or(u32::MAX);
+            let (Some(bytes), Some(info)) =
+                (file.chunk(number)?, manifest.chunks.get(number as usize))
+            else {
+                return Err(
+                    ApplyError::Malformed(format!("chunk {next} of its base is gone")).into()
+                );
+            };
+            // What was genuine when it came may have rotted on the disk.
+            verify_chunk(info, &bytes).map_err(|error| ApplyError::Malformed(error.to_string()))?;
             let body = decode_chunk(&bytes, &self.limits)
                 .map_err(|error| ApplyError::Malformed(error.to_string()))?;
             loader.load(next, &body)?;

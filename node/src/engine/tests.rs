@@ -451,3 +451,19 @@ async fn a_long_run_is_shown_only_once_its_end_has_come() {
     let path = peer.file("site/mirrors/downtown/pos.db");
     assert_eq!(names(&path).len(), 35_002);
 }
+
+#[tokio::test]
+async fn a_base_that_rotted_on_the_disk_is_not_shown() {
+    let (shop, peer, _application, _) = shop().await;
+    let local = shop.branches().await.remove(0);
+    let branch = local.holding.branch;
+    let admitted = peer.admit(SignedOpening::clone(&local.opening)).await.unwrap();
+    peer.take(&shop, branch).await;
+    let chunks = peer.file(&format!("site/snapshots/{branch}.db"));
+    let chunks = rusqlite::Connection::open(chunks).unwrap();
+    let flip = "UPDATE chunk SET bytes = CAST(replace(bytes, 'tea', 'sea') AS BLOB)";
+    assert_eq!(chunks.execute(flip, []).unwrap(), 1);
+    let step = peer.step(move |engine| engine.step_mirror(admitted.database)).await;
+    assert!(matches!(step, MirrorStep::Stuck), "{step:?}");
+    assert_eq!(peer.alarms().await, [format!("mirror:{branch}")]);
+}

@@ -101,7 +101,8 @@ pub fn raise(connection: &Connection, alarm: &Alarm) -> Result<bool, StoreError>
     if added == 0 {
         connection
             .prepare_cached(
-                "UPDATE alarm SET severity = ?2, what = ?3, remedy = ?4 WHERE subject = ?1",
+                "UPDATE alarm SET severity = ?2, what = ?3, remedy = ?4
+                 WHERE subject = ?1 AND (severity, what, remedy) IS NOT (?2, ?3, ?4)",
             )?
             .execute(params![alarm.subject, alarm.severity.as_str(), alarm.what, alarm.remedy])?;
     }
