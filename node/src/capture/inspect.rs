@@ -112,6 +112,19 @@ pub fn inspect(connection: &Connection, previous: Option<&Schema>) -> rusqlite::
     carried.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
     let (tables, inspected): (Vec<_>, Vec<_>) = carried.into_iter().unzip();
     let objects = reader.objects(&tables)?;
+    let mirror: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM pragma_table_info('_holdfast_marker') WHERE name = 'branch')",
+        [],
+        |row| row.get(0),
+    )?;
+    if mirror {
+        reader.find(
+            Weight::Refusal,
+            None,
+            "the file is a mirror of another site's database, or a copy of one",
+            "Attach the application's own file.",
+        );
+    }
     if journal == JournalMode::Rollback {
         reader.find(
             Weight::Warning,

@@ -78,17 +78,29 @@ fn text(attached: &Attached) -> String {
     let mut text = String::new();
     for table in &attached.tables {
         // Writing to a String can't fail.
-        let _ = writeln!(text, "  {:<24} {:>8} rows  {}", table.name, table.rows, table.finding);
+        let _ = writeln!(
+            text,
+            "  {:<24} {:>12}  {}",
+            table.name,
+            counted(table.rows, "row"),
+            table.finding
+        );
     }
     for finding in &attached.findings {
         let _ = writeln!(text, "  note: {finding}");
     }
+    let (tables, rows) =
+        (attached.tables.len() as u64, attached.tables.iter().map(|table| table.rows).sum());
     let _ = writeln!(
         text,
-        "{} is under sync: {} tables, {} rows.",
+        "{} is under sync: {}, {}.",
         attached.database,
-        attached.tables.len(),
-        attached.tables.iter().map(|table| table.rows).sum::<u64>()
+        counted(tables, "table"),
+        counted(rows, "row")
     );
     text
+}
+
+fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }

@@ -74,15 +74,20 @@ pub fn directory(context: &Context) -> Result<Directory, Failure> {
 pub fn require_site(context: &Context, directory: &Directory) -> Result<(), Failure> {
     match context.environment.file_identity(&directory.store()) {
         Ok(Some(_)) => Ok(()),
-        Ok(None) => Err(Failure::usage(
-            format!("{} is not a site's directory.", directory.path().display()),
-            "Name the right one with --dir, or make one with `init` or `join`.",
-        )),
+        Ok(None) => Err(no_site(directory)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => Err(no_site(directory)),
         Err(error) => Err(Failure::unable(
             format!("{} can't be looked at: {error}.", directory.path().display()),
             "Look at its permissions.",
         )),
     }
+}
+
+fn no_site(directory: &Directory) -> Failure {
+    Failure::usage(
+        format!("{} is not a site's directory.", directory.path().display()),
+        "Name the right one with --dir, or make one with `init` or `join`.",
+    )
 }
 
 /// Takes the directory's lock; `None`: another process has it.

@@ -16,8 +16,16 @@ pub struct Arguments {
     expires: Duration,
 }
 
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
 /// Makes the invitation, at the running node or in the directory.
 pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Failure> {
+    if arguments.expires.is_zero() || arguments.expires > LONGEST {
+        return Err(Failure::usage(
+            "An invitation lasts between a second and a year.",
+            "Leave --expires away for a day.",
+        ));
+    }
     let lifetime_ms = u64::try_from(arguments.expires.as_millis()).unwrap_or(u64::MAX);
     let code = match Ground::find(context).await? {
         Ground::Running(directory) => {

@@ -95,12 +95,14 @@ impl Context {
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version are results; the rest is wrong usage.
-            let code = if error.use_stderr() { 2 } else { 0 };
-            // If even that can't be printed, the exit code still tells.
-            drop(error.print());
-            return ExitCode::from(code);
+        Err(error) if error.use_stderr() => {
+            let json = std::env::args_os().any(|argument| argument == "--json");
+            return fail(&wrong_usage(&error), json);
+        }
+        Err(help) => {
+            // Help and version are results. Who closes the pipe has read enough.
+            drop(help.print());
+            return ExitCode::SUCCESS;
         }
     };
     let default = if matches!(arguments.command, Command::Run(_)) { "info" } else { "warn" };
@@ -132,22 +134,39 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(code) => ExitCode::from(code),
-        Err(failure) => {
-            if context.json {
-                let kind = match failure.kind {
-                    FailureKind::Refused => "refused",
-                    FailureKind::Usage => "usage",
-                    FailureKind::Unable => "unable",
-                };
-                let error = json!({
-                    "error": {"kind": kind, "what": failure.what, "remedy": failure.remedy}
-                });
-                println!("{error}");
-            }
-            eprintln!("{failure}");
-            ExitCode::from(failure.kind.exit_code())
-        }
+        Err(failure) => fail(&failure, context.json),
     }
+}
+
+/// What clap found wrong, in one sentence and a remedy.
+fn wrong_usage(error: &clap::Error) -> Failure {
+    let text = error.to_string();
+    let what = text.split("\n\n").next().unwrap_or_default();
+    let what = what.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let (first, rest) = what.split_at(what.chars().next().map_or(0, char::len_utf8));
+    let full_stop = if what.ends_with('.') { "" } else { "." };
+    Failure::usage(
+        format!("{}{rest}{full_stop}", first.to_uppercase()),
+        "See `--help` for how it is used.",
+    )
+}
+
+/// Says what went wrong: on stderr, and with `--json` on stdout too. If nobody listens any more,
+/// the exit code still tells.
+fn fail(failure: &Failure, json: bool) -> ExitCode {
+    if json {
+        let kind = match failure.kind {
+            FailureKind::Refused => "refused",
+            FailureKind::Usage => "usage",
+            FailureKind::Unable => "unable",
+        };
+        let error = json!({
+            "error": {"kind": kind, "what": failure.what, "remedy": failure.remedy}
+        });
+        drop(writeln!(std::io::stdout(), "{error}"));
+    }
+    drop(writeln!(std::io::stderr(), "{failure}"));
+    ExitCode::from(failure.kind.exit_code())
 }
 
 /// Runs one command; returns the exit code of an answer, 0 or 1.

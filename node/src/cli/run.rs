@@ -4,21 +4,33 @@ use super::{Context, ground};
 use clap::Args;
 use node::config::Config;
 use node::control;
+use node::engine::Engine;
 use node::failure::Failure;
 use node::site::Site;
 use serde_json::json;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// Listen here from now on, instead of where `init` or `join` said
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+}
 
 /// Runs until SIGTERM or Ctrl-C.
-pub async fn run(context: &Context, _: Arguments) -> Result<u8, Failure> {
+pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Failure> {
     let directory = ground::directory(context)?;
     ground::require_site(context, &directory)?;
     let _lock = ground::take_for_long(&directory).await?;
     let config = Config::read(&*context.environment, &directory)?;
+    if let Some(listen) = arguments.listen {
+        let mut engine = Engine::open(Arc::clone(&context.environment), directory.clone())
+            .map_err(Failure::from)?;
+        engine.keep_listen(listen).map_err(Failure::from)?;
+        engine.close().map_err(Failure::from)?;
+    }
     let unable = |error: std::io::Error| {
         Failure::unable(
             format!("Signals can't be received: {error}."),

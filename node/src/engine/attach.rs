@@ -92,17 +92,19 @@ pub async fn attach(
         tables: Vec::new(),
         findings: Vec::new(),
     };
-    let database = engine
-        .step("attach.begin", move |engine| {
-            let (database, tables, findings) = engine.begin_attach(&request)?;
-            Ok((database, tables, findings))
-        })
-        .await?;
-    let (database, tables, findings) = database;
+    let begun = tokio::time::Instant::now();
+    let (database, tables, findings) = loop {
+        let wanted = request.clone();
+        let looked = engine.step("attach.begin", move |engine| engine.begin_attach(&wanted)).await;
+        match looked {
+            Err(EngineError::Capture(error)) if error.is_busy() && begun.elapsed() < PATIENCE => {}
+            other => break other?,
+        }
+        tokio::time::sleep(BETWEEN_TRIES).await;
+    };
     attached.tables = tables;
     attached.findings = findings;
     attached.database_id = database.id.to_string();
-    let begun = tokio::time::Instant::now();
     let mut attaching = loop {
         let row = database.clone();
         let installed =
@@ -112,6 +114,15 @@ pub async fn attach(
             Ok(None) if begun.elapsed() < PATIENCE => {}
             Err(EngineError::Capture(error)) if error.is_busy() && begun.elapsed() < PATIENCE => {}
             Ok(None) => return Err(CaptureError::Locked(database.path.clone()).into()),
+            // Refused: nothing of ours is in the file, so nothing is to be remembered.
+            Err(EngineError::Capture(
+                error @ (CaptureError::Refused { .. } | CaptureError::AttachedElsewhere(..)),
+            )) => {
+                engine
+                    .step("attach.forget", move |engine| engine.forget_database(&database))
+                    .await?;
+                return Err(error.into());
+            }
             Err(error) => return Err(error),
         }
         tokio::time::sleep(BETWEEN_TRIES).await;
@@ -211,6 +222,14 @@ impl Engine {
         request: &AttachRequest,
     ) -> Result<(DatabaseRow, Vec<AttachedTable>, Vec<String>), EngineError> {
         let path = self.resolve(&request.path)?;
+        if path.starts_with(self.resolve(self.directory.path())?) {
+            return Err(Failure::refused(
+                format!("{} is one of this site's own files.", path.display()),
+                "Attach the application's own file.",
+            )
+            .into());
+        }
+        let mut interrupted = Vec::new();
         for row in self.store.databases()? {
             if row.site != self.identity.site {
                 if row.path == path {
@@ -238,9 +257,7 @@ impl Engine {
                     )
                     .into());
                 }
-                DatabaseState::Attaching if same_name || row.path == path => {
-                    self.forget_database(&row)?;
-                }
+                DatabaseState::Attaching if same_name || row.path == path => interrupted.push(row),
                 _ => {}
             }
         }
@@ -264,16 +281,10 @@ impl Engine {
             let (what, remedy) = (refusal.what.clone(), refusal.remedy.clone());
             return Err(CaptureError::Refused { what, remedy }.into());
         }
-        let mut findings: Vec<String> =
-            inspection.findings.iter().map(|f| format!("{} {}", f.what, f.remedy)).collect();
+        let findings =
+            inspection.findings.iter().map(|f| format!("{}. {}", f.what, f.remedy)).collect();
         if request.wal && inspection.journal != JournalMode::Wal {
             application.switch_to_wal()?;
-        } else if inspection.journal != JournalMode::Wal {
-            findings.push(
-                "It does not use write-ahead logging: reading can make the application wait for \
-                 moments. `attach --wal` switches it."
-                    .into(),
-            );
         }
         let tables = inspection
             .schema
@@ -286,6 +297,11 @@ impl Engine {
                 finding: inspected.finding.clone(),
             })
             .collect();
+        // Only now that this one will be remembered in their place: `detach` must find what an
+        // interrupted attach may have left in the file.
+        for row in &interrupted {
+            self.forget_database(row)?;
+        }
         database.number = databases::add_database(self.store.connection(), &database)?;
         Ok((database, tables, findings))
     }
@@ -537,12 +553,22 @@ impl Engine {
         self.captures.remove(&database.number);
         let mut application =
             self.application(database.path.clone(), &database, Captured::default());
-        match application.uninstall() {
+        let removed = match application.marker() {
+            // Another site's triggers are not ours to remove.
+            Ok(Some(marker)) if marker.site != own => Ok(Polite::Done(())),
+            Ok(_) => application.uninstall(),
+            Err(error) => Err(error),
+        };
+        match removed {
             Ok(Polite::Done(())) => {}
             Ok(Polite::Busy) => return Ok(None),
             Err(error) if error.is_busy() => return Ok(None),
             // Where there is no database any more, nothing of ours is in it.
-            Err(CaptureError::Missing(_)) => {}
+            Err(
+                CaptureError::Missing(_)
+                | CaptureError::NotADatabase(_)
+                | CaptureError::Damaged(..),
+            ) => {}
             Err(error) => return Err(error.into()),
         }
         if database.state == DatabaseState::Attaching {

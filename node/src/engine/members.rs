@@ -118,7 +118,14 @@ pub fn new_store(
             .create_directory(&path)
             .map_err(|error| file_error(&path.display().to_string(), error))?;
     }
-    let store = Store::open(environment, &directory.store(), true)?;
+    let path = directory.store();
+    let exists = environment.file_identity(&path).map_err(|e| file_error("node.db", e))?.is_some();
+    if !exists {
+        // It holds the rows of all attached databases: for its owner's eyes only. SQLite gives the
+        // files beside it the same permissions.
+        environment.write_file(&path, &[], true).map_err(|e| file_error("node.db", e))?;
+    }
+    let store = Store::open(environment, &path, true)?;
     if let Some(identity) = store.identity()? {
         return Err(Failure::usage(
             format!("{} holds the site {:?} already.", directory.path().display(), identity.name),

@@ -92,6 +92,7 @@ impl Engine {
         database: &DatabaseRow,
         branch: &BranchRow,
     ) -> Result<MirrorStep, EngineError> {
+        self.look_for_deleted(database)?;
         if !self.mirrors.contains_key(&database.number) {
             if let Some(step) = self.load_base(database, branch)? {
                 return Ok(step);
@@ -100,6 +101,11 @@ impl Engine {
                 return Ok(MirrorStep::Moved(self.local_branch(branch)?));
             };
             self.mirrors.insert(database.number, mirror);
+            if let Some(file) =
+                self.environment.file_identity(&database.path).map_err(ApplyError::Files)?
+            {
+                self.mirror_files.insert(database.number, file);
+            }
         }
         let Some(mirror) = self.mirrors.get_mut(&database.number) else {
             return Ok(MirrorStep::Even);
@@ -128,6 +134,22 @@ impl Engine {
             return Ok(MirrorStep::Even);
         }
         self.note_applied(branch, &marker)
+    }
+
+    /// A mirror that somebody deleted or replaced is let go of: it is made anew.
+    fn look_for_deleted(&mut self, database: &DatabaseRow) -> Result<(), EngineError> {
+        let found = self.environment.file_identity(&database.path).map_err(ApplyError::Files)?;
+        if self.mirrors.contains_key(&database.number)
+            && self.mirror_files.get(&database.number) != found.as_ref()
+        {
+            tracing::warn!(database = %database.name, "its mirror is gone and is made anew");
+            self.mirrors.remove(&database.number);
+            for suffix in if found.is_none() { &["-wal", "-shm"][..] } else { &[] } {
+                let path = beside(&database.path, suffix);
+                self.environment.remove_file(&path).map_err(ApplyError::Files)?;
+            }
+        }
+        Ok(())
     }
 
     fn note_applied(

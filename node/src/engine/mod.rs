@@ -20,7 +20,7 @@ mod worker;
 use crate::apply::{ApplyError, Mirror};
 use crate::capture::CaptureError;
 use crate::directory::Directory;
-use crate::environment::Environment;
+use crate::environment::{Environment, FileIdentity};
 use crate::failure::Failure;
 use crate::store::alarms::{self, Alarm, Severity};
 use crate::store::settings::Identity;
@@ -103,6 +103,8 @@ pub struct Engine {
     membership: Membership,
     captures: BTreeMap<DatabaseNumber, harvest::Capture>,
     mirrors: BTreeMap<DatabaseNumber, Mirror>,
+    /// The files that these are, to notice when one is deleted.
+    mirror_files: BTreeMap<DatabaseNumber, FileIdentity>,
     limits: Limits,
 }
 
@@ -158,6 +160,7 @@ impl Engine {
             membership,
             captures: BTreeMap::new(),
             mirrors: BTreeMap::new(),
+            mirror_files: BTreeMap::new(),
             limits: Limits::default(),
         };
         engine.settle_mirrors()?;

@@ -10,6 +10,9 @@ use std::time::Duration;
 /// When a mirror that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether somebody deleted a mirror.
+const LOOK: Duration = Duration::from_secs(15);
+
 /// Applies whatever arrives, until the site stops.
 pub async fn run(site: Site) {
     // A mirror whose batch can't be applied is left alone until the node starts anew.
@@ -22,10 +25,11 @@ pub async fn run(site: Site) {
                 true
             }
         };
+        let pause = if later { RETRY } else { LOOK };
         tokio::select! {
             biased;
             () = site.0.arrived.notified() => {}
-            () = tokio::time::sleep(RETRY), if later => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

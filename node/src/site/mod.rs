@@ -77,8 +77,14 @@ impl Site {
         )
         .map_err(|error| {
             Failure::unable(
-                format!("This site can't listen on {listen}: {error}."),
-                "Stop the program that uses the port, or choose another at `init`.",
+                {
+                    let mut what = format!("{error}.");
+                    if let Some(first) = what.get_mut(..1) {
+                        first.make_ascii_uppercase();
+                    }
+                    what
+                },
+                "Stop the program that uses the port, or choose another with `run --listen`.",
             )
         })?;
         let actual = endpoint.local_address().map_err(|error| {
