@@ -101,9 +101,8 @@ pub struct DatabaseStatus {
     /// For a mirror whose base is being fetched: how much is here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_copy: Option<FirstCopy>,
-    /// Changes that are in no batch yet; null: can't be told now.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pending_changes: Option<Option<u64>>,
+    /// Changes that are in no batch yet; null for a mirror, and where it can't be told now.
+    pub pending_changes: Option<u64>,
     /// Whether everything written here is durable elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub safe: Option<bool>,
@@ -289,7 +288,7 @@ impl DatabaseStatus {
             as_of: (mirror && view.applied > Sequence::ZERO).then(|| rfc3339(view.as_of)),
             behind_s: mirror.then(|| mirror_age(view, all, origin_connected)),
             first_copy: view.base.map(|(chunks, of)| FirstCopy { chunks, of }),
-            pending_changes: own.then_some(view.pending),
+            pending_changes: view.pending,
             safe: own.then(|| view.safe()),
             alarms: all
                 .alarms
@@ -383,7 +382,7 @@ fn render_database(text: &mut String, database: &DatabaseStatus) {
     let _ = writeln!(text);
     match (&database.copies, database.safe) {
         (Some(copies), safe) => {
-            let pending = match database.pending_changes.flatten() {
+            let pending = match database.pending_changes {
                 Some(0) => "nothing pending".to_owned(),
                 Some(1) => "1 change pending".to_owned(),
                 Some(count) => format!("{count} changes pending"),

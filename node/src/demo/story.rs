@@ -295,7 +295,7 @@ impl Demo {
             "  status of {:<10} {}  batch {sequence}, {} pending, {} sales in this demo",
             name(site),
             if safe { "SAFE    " } else { "NOT SAFE" },
-            own.and_then(|own| own.pending_changes.flatten()).map_or("?".to_owned(), count),
+            own.and_then(|own| own.pending_changes).map_or("?".to_owned(), count),
             count(sales),
         ))?;
         for alarm in &status.alarms {
@@ -366,7 +366,7 @@ fn settled(known: &[Option<Status>; SITES]) -> bool {
         own(status.as_ref()).is_some_and(|own| {
             let copies = own.copies.as_deref().unwrap_or_default();
             own.safe == Some(true)
-                && own.pending_changes.flatten() == Some(0)
+                && own.pending_changes == Some(0)
                 && copies.len() == SITES - 1
                 && copies.iter().all(|copy| copy.applied_sequence >= own.sequence)
         })

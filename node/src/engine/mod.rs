@@ -7,6 +7,7 @@
 
 mod attach;
 mod base;
+mod detach;
 mod harvest;
 pub mod members;
 mod mirror;
@@ -33,8 +34,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use thiserror::Error;
 
-pub use attach::{AttachRequest, Attached, attach, detach};
+pub use attach::{AttachRequest, Attached, attach};
 pub use base::BaseStep;
+pub use detach::detach;
 pub use harvest::{Harvest, Harvested, Refresh};
 pub use mirror::MirrorStep;
 pub use receive::{Admitted, Receipt};
