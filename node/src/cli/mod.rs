@@ -141,14 +141,19 @@ pub fn main() -> ExitCode {
 /// What clap found wrong, in one sentence and a remedy.
 fn wrong_usage(error: &clap::Error) -> Failure {
     let text = error.to_string();
-    let what = text.split("\n\n").next().unwrap_or_default();
-    let what = what.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
-    let (first, rest) = what.split_at(what.chars().next().map_or(0, char::len_utf8));
-    let full_stop = if what.ends_with('.') { "" } else { "." };
-    Failure::usage(
-        format!("{}{rest}{full_stop}", first.to_uppercase()),
-        "See `--help` for how it is used.",
-    )
+    let mut paragraphs = text.split("\n\n");
+    let what = paragraphs.next().unwrap_or_default().trim_start_matches("error: ");
+    let tip = paragraphs.find_map(|paragraph| paragraph.trim().strip_prefix("tip: "));
+    let remedy = tip.map_or("See `--help` for how it is used.".to_owned(), sentence);
+    Failure::usage(sentence(what), remedy)
+}
+
+/// Words as one sentence: in one line, with a capital and a full stop.
+fn sentence(words: &str) -> String {
+    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (first, rest) = words.split_at(words.chars().next().map_or(0, char::len_utf8));
+    let full_stop = if words.ends_with('.') { "" } else { "." };
+    format!("{}{rest}{full_stop}", first.to_uppercase())
 }
 
 /// Says what went wrong: on stderr, and with `--json` on stdout too. If nobody listens any more,

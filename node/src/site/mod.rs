@@ -77,13 +77,7 @@ impl Site {
         )
         .map_err(|error| {
             Failure::unable(
-                {
-                    let mut what = format!("{error}.");
-                    if let Some(first) = what.get_mut(..1) {
-                        first.make_ascii_uppercase();
-                    }
-                    what
-                },
+                format!("No socket can be opened on {listen}: {error}."),
                 "Stop the program that uses the port, or choose another with `run --listen`.",
             )
         })?;
