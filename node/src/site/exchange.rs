@@ -8,7 +8,7 @@ use crate::engine::{BaseStep, EngineError, Receipt};
 use crate::store::alarms::Severity;
 use crate::store::progress::PeerRow;
 use crate::transport::{CloseCode, Link};
-use conflict::SiteId;
+use conflict::{SiteId, WallTime};
 use protocol::message::{BasePart, Hello, Holding, Message, VERSION, Want};
 use protocol::session::{Channel, Event, Session, SessionError};
 use protocol::{BranchId, Sequence};
@@ -234,6 +234,10 @@ impl Exchange {
             }
             Command::Members(records) => self.session.tell(&Message::Members(records))?,
             Command::Report(report) => self.session.tell(&Message::Report(report))?,
+            Command::Time => {
+                let now = self.site.0.environment.wall_clock();
+                self.session.tell(&Message::Time(now))?;
+            }
         }
         Ok(())
     }
@@ -335,7 +339,7 @@ impl Exchange {
                     self.forget(fork.branch);
                 }
             }
-            Event::Time(_) => {}
+            Event::Time(time) => self.note_clock(time).await,
         }
         Ok(())
     }
@@ -348,10 +352,7 @@ impl Exchange {
             hub.enter(self.peer, dialler, hello.boot, self.link.clone()).ok_or(End::Left)?;
         self.number = Some(number);
         self.commands = commands;
-        let half_trip = self.link.stats().round_trip.as_secs_f64() * 500.0;
-        let now = self.site.0.environment.wall_clock();
-        let offset = hello.clock.0.saturating_sub(now.0).saturating_add(half_trip as i64);
-        note_link(&self.site, self.peer, &self.link, Some(offset)).await;
+        self.note_clock(hello.clock).await;
         let peer = self.peer;
         let theirs = hello.members;
         let (records, reports, branches) = self
@@ -376,6 +377,14 @@ impl Exchange {
         }
         tracing::info!(%peer, program = hello.program, "connected");
         Ok(())
+    }
+
+    /// The peer said what its clock says: notes by how much it differs from this site's.
+    async fn note_clock(&self, theirs: WallTime) {
+        let half_trip = self.link.stats().round_trip.as_secs_f64() * 500.0;
+        let now = self.site.0.environment.wall_clock();
+        let offset = theirs.0.saturating_sub(now.0).saturating_add(half_trip as i64);
+        note_link(&self.site, self.peer, &self.link, Some(offset)).await;
     }
 
     async fn note_holding(&mut self, holding: Holding) -> Result<(), End> {

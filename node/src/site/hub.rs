@@ -30,6 +30,8 @@ pub enum Command {
     Members(Vec<SignedRecord>),
     /// How far a third site is.
     Report(Report),
+    /// Tell the peer what this computer's clock says.
+    Time,
 }
 
 /// A session as the hub knows it.
@@ -250,6 +252,13 @@ impl Hub {
     pub fn tell_report_to(&self, peer: SiteId, report: &Report) {
         if let Some(entry) = self.state().sessions.get(&peer) {
             drop(entry.commands.send(Command::Report(*report)));
+        }
+    }
+
+    /// Has all peers told what this computer's clock says.
+    pub fn tell_time(&self) {
+        for entry in self.state().sessions.values() {
+            drop(entry.commands.send(Command::Time));
         }
     }
 

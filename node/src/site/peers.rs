@@ -20,6 +20,8 @@ const LASTING: Duration = Duration::from_secs(10);
 const POLITE_WAIT: Duration = Duration::from_millis(400);
 /// How often what only memory knows of links is written down.
 const BOOKS: Duration = Duration::from_secs(60);
+/// In how many of these rounds peers compare their clocks once.
+const ROUNDS_A_TIME: u64 = 15;
 
 /// Takes whoever comes, until the site stops.
 pub async fn accept(site: Site) {
@@ -174,8 +176,11 @@ fn jitter(site: &Site, wait: Duration) -> Duration {
 /// Writes down now and then what only memory knows.
 pub async fn keep_books(site: Site) {
     let mut told = BTreeMap::new();
-    loop {
+    for round in 1_u64.. {
         tokio::time::sleep(BOOKS).await;
+        if round.is_multiple_of(ROUNDS_A_TIME) {
+            site.0.hub.tell_time();
+        }
         let ran = site.step("books.keep", |engine| Ok(engine.keep_books()?)).await;
         if let Err(error) = ran {
             tracing::error!(%error, "the site's books could not be kept");

@@ -157,3 +157,45 @@ pub(crate) fn stored(number: u64) -> i64 {
 pub(crate) fn loaded(what: &str, number: i64) -> Result<u64, StoreError> {
     u64::try_from(number).map_err(|_| StoreError::Damaged(format!("{what} is negative")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::production::Production;
+
+    fn open(create: bool, path: &Path) -> Result<Store, StoreError> {
+        Store::open(&Production::default(), path, create)
+    }
+
+    #[test]
+    fn what_is_committed_survives_a_power_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(true, &folder.path().join("node.db")).unwrap();
+        let pragma = |name: &str| -> String {
+            let sql = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
+            store.connection().query_row(&sql, [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!((pragma("journal_mode"), pragma("synchronous")), ("wal".into(), "2".into()));
+    }
+
+    #[test]
+    fn a_newer_or_foreign_file_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.db");
+        let store = open(true, &path).unwrap();
+        store.connection().pragma_update(None, "user_version", FORMAT + 1).unwrap();
+        drop(store);
+        assert!(matches!(open(false, &path), Err(StoreError::Newer(2))));
+        let other = folder.path().join("other.db");
+        let foreign = Production::default()
+            .open_database(
+                &other,
+                OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+            )
+            .unwrap();
+        foreign.execute_batch("PRAGMA user_version = 7").unwrap();
+        drop(foreign);
+        assert!(matches!(open(true, &other), Err(StoreError::Foreign)));
+        assert!(matches!(open(false, &folder.path().join("none.db")), Err(StoreError::Sqlite(_))));
+    }
+}
