@@ -6,8 +6,8 @@
 //! group = form, table, columns, rows, [extras,] value, value, …
 //! ```
 //!
-//! A group holds the rows of one [`Shape`](group::Shape), their values column by column, so that
-//! like stands beside like; see [`column`] for what differences are taken. Everything is flat and
+//! A group holds the rows of one `group::Shape`, their values column by column, so that
+//! like stands beside like; see `column` for what differences are taken. Everything is flat and
 //! of known depth, no length is believed before the bytes that it claims are there, and a decoder
 //! takes exactly what the encoder writes. Compression is [`packing`]'s; what the numbers of
 //! tables and columns mean is the schema's, and not checked here.
