@@ -9,9 +9,10 @@ use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use tempfile::TempDir;
 
@@ -60,9 +61,17 @@ fn ended(command: &mut Command) -> Ended {
     }
 }
 
-/// A folder for one test: its sites' directories and its applications' databases.
+/// A folder for one test: its sites' directories and its applications' databases. Its sites listen
+/// on a loopback address of their own, so that no other test's socket takes the port of one that
+/// is off for a while.
 #[derive(Debug)]
-pub struct Home(TempDir);
+pub struct Home {
+    folder: TempDir,
+    ip: Ipv4Addr,
+}
+
+/// Counts the homes of this process.
+static HOMES: AtomicU32 = AtomicU32::new(0);
 
 impl Home {
     /// An empty one, gone with the value.
@@ -71,20 +80,28 @@ impl Home {
     /// There is no room for it.
     #[allow(clippy::new_without_default, reason = "it makes a folder")]
     pub fn new() -> Self {
-        Self(TempDir::with_prefix("holdfast-").unwrap())
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let number = HOMES.fetch_add(1, Ordering::Relaxed) % 250;
+        let ip = Ipv4Addr::new(127, 1 + high % 250, low, 1 + number as u8);
+        Self { folder: TempDir::with_prefix("holdfast-").unwrap(), ip }
+    }
+
+    /// Where its sites listen: a free port of its own loopback address.
+    pub fn listen(&self) -> String {
+        format!("{}:0", self.ip)
     }
 
     /// A path in it.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.folder.path().join(name)
     }
 
-    /// The first site of a new group. It listens on a free port of 127.0.0.1.
+    /// The first site of a new group. It listens on a free port.
     ///
     /// # Panics
     /// `init` fails.
     pub fn found(&self, name: &str) -> Site {
-        self.found_with(name, &["--listen", "127.0.0.1:0"])
+        self.found_with(name, &["--listen", &self.listen()])
     }
 
     /// The same with other arguments of `init`.
@@ -105,7 +122,7 @@ impl Home {
     /// # Panics
     /// `join` fails.
     pub fn join(&self, name: &str, code: &str) -> Site {
-        self.join_with(name, &["--listen", "127.0.0.1:0"], code)
+        self.join_with(name, &["--listen", &self.listen()], code)
     }
 
     /// The same with other arguments of `join`.
@@ -133,14 +150,6 @@ impl Home {
         second.run();
         (first, second)
     }
-}
-
-/// An address of 127.0.0.1 that nothing listens on just now.
-///
-/// # Panics
-/// There is none.
-pub fn free_address() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// One site. Its process is killed and, after a failure, its log shown when it is dropped.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 use tests::application::{TILL, Till, check_sales, execute, number, python, sqlite3};
 use tests::relay::Relay;
-use tests::site::{Home, Site, free_address};
+use tests::site::{Home, Site};
 use tests::wait::{PATIENCE, wait_until};
 
 /// A database for a [`Till`] in WAL mode.
@@ -185,24 +185,18 @@ fn changes_and_a_base_travel_through_a_third_site() {
 
 /// Two running sites that reach each other only through relays: to downtown, and to uptown.
 fn over_relays(home: &Home) -> (Site, Site, Relay, Relay) {
-    let (here, there) = (free_address(), free_address());
-    let to_downtown = Relay::start(here).unwrap();
-    let to_uptown = Relay::start(there).unwrap();
-    let arguments = |listen: std::net::SocketAddr, relay: &Relay| {
-        [
-            "--listen".to_owned(),
-            listen.to_string(),
-            "--address".to_owned(),
-            relay.address().to_string(),
-        ]
-    };
-    let given = arguments(here, &to_downtown);
-    let mut downtown = home.found_with("downtown", &given.each_ref().map(String::as_str));
+    let to_downtown = Relay::open().unwrap();
+    let to_uptown = Relay::open().unwrap();
+    let listen = home.listen();
+    let at = |relay: &Relay| relay.address().to_string();
+    let mut downtown =
+        home.found_with("downtown", &["--listen", &listen, "--address", &at(&to_downtown)]);
     downtown.run();
-    let given = arguments(there, &to_uptown);
-    let given = given.each_ref().map(String::as_str);
+    to_downtown.set_target(downtown.address.unwrap());
+    let given = ["--listen", &listen, "--address", &at(&to_uptown)];
     let mut uptown = home.join_with("uptown", &given, &downtown.invite());
     uptown.run();
+    to_uptown.set_target(uptown.address.unwrap());
     downtown.wait_until_connected("uptown");
     (downtown, uptown, to_downtown, to_uptown)
 }

@@ -6,7 +6,7 @@ use protocol::invitation::{Invitation, Secret};
 use serde_json::Value;
 use tests::application::execute;
 use tests::relay::Relay;
-use tests::site::{Ended, Home, Site, free_address};
+use tests::site::{Ended, Home, Site};
 use tests::wait::{PATIENCE, wait_until};
 
 /// `join` in a directory of the home, whatever comes of it.
@@ -142,11 +142,11 @@ fn a_strangers_node_at_the_address_learns_nothing_and_admits_nobody() {
 #[test]
 fn a_strangers_node_at_a_members_address_gets_no_data() {
     let home = Home::new();
-    let listen = free_address();
-    let relay = Relay::start(listen).unwrap();
-    let (listen, address) = (listen.to_string(), relay.address().to_string());
+    let relay = Relay::open().unwrap();
+    let (listen, address) = (home.listen(), relay.address().to_string());
     let mut downtown = home.found_with("downtown", &["--listen", &listen, "--address", &address]);
     downtown.run();
+    relay.set_target(downtown.address.unwrap());
     let mut uptown = home.join("uptown", &downtown.invite());
     uptown.run();
     downtown.wait_until_connected("uptown");
@@ -154,6 +154,7 @@ fn a_strangers_node_at_a_members_address_gets_no_data() {
     wait_until("uptown notices", PATIENCE, || uptown.peer("downtown")["state"] != "connected");
     let mut stranger = home.found_with("stranger", &["--listen", &listen]);
     stranger.run();
+    relay.set_target(stranger.address.unwrap());
     let answered = relay.carried().1.datagrams;
     let club = home.path("club.db");
     execute(&club, "PRAGMA journal_mode = WAL; CREATE TABLE t (id INTEGER PRIMARY KEY)");
@@ -195,14 +196,14 @@ fn two_members_invite_at_once_and_all_know_all() {
 #[test]
 fn a_site_that_is_reached_at_another_address_than_where_it_listens_is_found() {
     let home = Home::new();
-    let listen = free_address();
-    let relay = Relay::start(listen).unwrap();
-    let (listen, address) = (listen.to_string(), relay.address().to_string());
+    let relay = Relay::open().unwrap();
+    let (listen, address) = (home.listen(), relay.address().to_string());
     let mut downtown = home.found_with("downtown", &["--listen", &listen, "--address", &address]);
     // Before it ever ran: the code holds what --address said.
     let code = downtown.invite();
     assert_eq!(code.parse::<Invitation>().unwrap().addresses, [address]);
     downtown.run();
+    relay.set_target(downtown.address.unwrap());
     let mut uptown = home.join("uptown", &code);
     uptown.run();
     uptown.wait_until_connected("downtown");
