@@ -18,22 +18,15 @@
     reason = "in the simulator whatever can't be is a failed run, and a failed run is a finding"
 )]
 
-pub mod application;
-mod boot;
 mod clock;
-mod computer;
 mod content;
 pub mod disk;
-mod environment;
-mod executor;
 mod network;
-mod notices;
-mod quic;
 pub mod random;
 pub mod stories;
 pub mod trace;
-mod vfs;
-mod world;
+pub mod world;
 
 pub use network::Line;
+pub use world::application::Application;
 pub use world::{Figures, World, run};

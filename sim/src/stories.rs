@@ -1,8 +1,8 @@
 //! Stories with a fixed plot: what happens between which steps is the seed's. Tests and the
 //! program run the same ones.
 
-use crate::application::Application;
 use crate::world::World;
+use crate::world::application::Application;
 use node::demo::compare::compare;
 use node::demo::shop::Shop;
 use node::status::Status;

@@ -1,10 +1,10 @@
 //! The node's view of the world, for one boot of one site. Once the boot is over every call fails
 //! or does nothing.
 
-use crate::boot::Boot;
-use crate::computer::Computer;
-use crate::executor::Inline;
-use crate::quic::Quic;
+use crate::world::boot::Boot;
+use crate::world::computer::Computer;
+use crate::world::executor::Inline;
+use crate::world::quic::Quic;
 use conflict::WallTime;
 use node::environment::{
     BoxFuture, Environment, Executor, FileIdentity, FileWatch, Readers, TaskHandle,

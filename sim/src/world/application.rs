@@ -1,7 +1,7 @@
 //! An application beside a node: a program with a connection of its own, which knows nothing of
 //! the node. It ends with its computer's power and opens its file anew afterwards.
 
-use crate::computer::Computer;
+use crate::world::computer::Computer;
 use rusqlite::{Connection, TransactionState};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

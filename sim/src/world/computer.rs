@@ -1,12 +1,12 @@
 //! A site's computer: what outlives its boots. Its address, its clock's error, its files, and the
 //! applications on it.
 
-use crate::application::Program;
 use crate::clock::Clock;
 use crate::disk::Disk;
+use crate::disk::vfs::Here;
 use crate::network::Network;
-use crate::notices::Notices;
-use crate::vfs::Here;
+use crate::world::application::Program;
+use crate::world::notices::Notices;
 use conflict::WallTime;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Runs the node's database work inline, a named step at a time, where production has a thread.
 
-use crate::boot::Boot;
-use crate::computer::Computer;
+use crate::world::boot::Boot;
+use crate::world::computer::Computer;
 use node::environment::{BoxFuture, Executor};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

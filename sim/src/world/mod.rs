@@ -1,19 +1,28 @@
 //! The world: sites on computers in a network, and what happens to them. Tests and stories tell
 //! it in order; between two calls time stands still, unless a call says that it passes.
 
-use crate::application::Application;
-use crate::boot::Boot;
+use crate::world::application::Application;
+use crate::world::boot::Boot;
+pub mod application;
+pub(crate) mod boot;
+pub(crate) mod computer;
+pub(crate) mod environment;
+mod executor;
+mod lines;
+mod notices;
+mod power;
+mod quic;
+
 use crate::clock::Clock;
-use crate::computer::Computer;
 use crate::content;
 use crate::disk::Disk;
-use crate::environment::{Names, SimEnvironment};
-use crate::network::{self, Line, Network};
-use crate::notices::Notices;
+use crate::disk::vfs::Guard;
+use crate::network::{self, Network};
 use crate::random::Random;
 use crate::trace::Trace;
-use crate::vfs::Guard;
-use node::config::Config;
+use crate::world::computer::Computer;
+use crate::world::environment::{Names, SimEnvironment};
+use crate::world::notices::Notices;
 use node::directory::Directory;
 use node::engine::{AttachRequest, Attached, members};
 use node::environment::Environment;
@@ -177,52 +186,6 @@ impl World {
         self.boot(name).await;
     }
 
-    /// Switches a computer on, and starts its node.
-    pub async fn boot(&mut self, name: &str) {
-        assert!(self.place(name).running.is_none(), "{name} runs already");
-        let environment = self.new_boot(name);
-        environment.computer.set_on(true);
-        let directory = directory(&environment.computer);
-        let config = Config::read(&*environment, &directory).unwrap();
-        let world: Arc<dyn Environment> = environment.clone();
-        let site = Site::start(world, directory, config).await.unwrap();
-        self.place_mut(name).running = Some(Running { environment, site });
-    }
-
-    /// Takes a computer's power: nothing is closed, nothing is said to anybody, and the files are
-    /// what they were at that moment. Its applications end as well.
-    pub async fn power_off(&mut self, name: &str) {
-        let place = self.place(name);
-        let computer = Arc::clone(&place.computer);
-        if let Some(running) = &place.running {
-            running.environment.boot.kill();
-        }
-        computer.unplug();
-        computer.set_on(false);
-        // Whatever the end of tasks and connections does to the files did not happen.
-        let image = self.disk.image(&computer.folder).unwrap();
-        self.end_boot(name).await;
-        computer.end_programs();
-        self.disk.restore(&computer.folder, &image).unwrap();
-    }
-
-    /// Takes the power right before the `nth` step of that name of a running node, or of any name,
-    /// from now on. [`World::power_off`] is to follow once [`World::is_struck`].
-    pub fn strike(&self, name: &str, step: Option<&'static str>, nth: u64) {
-        self.running(name).environment.boot.strike_at(step, nth);
-    }
-
-    /// Whether the power has gone where [`World::strike`] said.
-    pub fn is_struck(&self, name: &str) -> bool {
-        !self.running(name).environment.boot.is_alive()
-    }
-
-    /// Ends a node as `SIGTERM` does; its computer and the applications on it go on.
-    pub async fn stop(&mut self, name: &str) {
-        self.running(name).site.stop().await.unwrap();
-        self.end_boot(name).await;
-    }
-
     /// A program on a site's computer with a database there.
     pub fn application(&self, name: &str, file: &str) -> Application {
         Application::start(&self.place(name).computer, self.file(name, file))
@@ -240,12 +203,6 @@ impl World {
         }
     }
 
-    async fn struck(&self, name: &str) {
-        while !self.is_struck(name) {
-            sleep(LOOK).await;
-        }
-    }
-
     /// Where a file on a site's computer lies.
     pub fn file(&self, name: &str, file: &str) -> PathBuf {
         self.place(name).computer.folder.join(file)
@@ -255,26 +212,6 @@ impl World {
     pub fn mirror(&self, name: &str, of: &str, database: &str) -> PathBuf {
         let (of, database): (Name, Name) = (of.parse().unwrap(), database.parse().unwrap());
         directory(&self.place(name).computer).mirror(&of, &database)
-    }
-
-    /// Lets nothing pass between two sites.
-    pub fn cut(&self, a: &str, b: &str) {
-        self.network.cut(self.address(a), self.address(b));
-    }
-
-    /// Lets packets pass again.
-    pub fn heal(&self, a: &str, b: &str) {
-        self.network.heal(self.address(a), self.address(b));
-    }
-
-    /// What lies between the sites.
-    pub fn line(&self) -> Line {
-        self.network.line()
-    }
-
-    /// Changes it.
-    pub fn set_line(&self, line: Line) {
-        self.network.set_line(line);
     }
 
     /// What a running node says of itself.
@@ -365,14 +302,6 @@ impl World {
         place.boots += 1;
         let boot = Boot::new(seed, &format!("{name}.{}", place.boots));
         Arc::new(SimEnvironment::new(Arc::clone(&place.computer), boot, names))
-    }
-
-    /// Ends the boot of a site, if there is one, with all that belongs to it.
-    async fn end_boot(&mut self, name: &str) {
-        if let Some(Running { environment, site }) = self.place_mut(name).running.take() {
-            drop(site);
-            self.panics += end(&environment).await;
-        }
     }
 
     fn place(&self, name: &str) -> &Place {

@@ -1,6 +1,6 @@
 //! QUIC's timers, tasks and clock: tokio's, the tasks owned by the boot.
 
-use crate::boot::Boot;
+use crate::world::boot::Boot;
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime};
 use std::future::Future;
 use std::io;

@@ -5,6 +5,8 @@
 //! [`Disk`], and what SQLite does through the VFS of `vfs`. Until then a power-off takes an
 //! [`Image`] of what a killed process leaves behind: all that was written counts, synced or not.
 
+pub(crate) mod vfs;
+
 use node::environment::production::Production;
 use node::environment::{Environment, FileIdentity};
 use std::collections::BTreeMap;
