@@ -2,6 +2,7 @@
 //! keeps it in sequence, and exchanges it with the other sites. `ARCHITECTURE.md` is the map.
 
 pub mod apply;
+pub mod breakage;
 pub mod capture;
 pub mod config;
 pub mod control;

@@ -202,6 +202,38 @@ impl Mirror {
         outcome.map(|()| applied)
     }
 
+    /// [`Breakage::CursorBeforeData`](crate::breakage::Breakage::CursorBeforeData): the marker
+    /// says what the rows do not hold yet.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn move_marker_alone(&self, to: Sequence) -> Result<(), ApplyError> {
+        let sql = "UPDATE _holdfast_marker SET sequence = ?1";
+        self.connection.execute(sql, [signed(to.0)]).doing(COMMITTING).map(drop)
+    }
+
+    /// [`Breakage::AppliedTwice`](crate::breakage::Breakage::AppliedTwice): writes a batch once
+    /// more, whatever was applied since; not one of another schema.
+    ///
+    /// # Errors
+    /// As [`Mirror::apply`].
+    pub fn write_again(&mut self, batch: &Incoming) -> Result<(), ApplyError> {
+        let mut now = self.state.clone().ok_or(ApplyError::NotStarted)?;
+        let same =
+            matches!(batch.body.schema, SchemaReference::At(at) if at == now.marker.schema_at);
+        if !same || batch.more {
+            return Ok(());
+        }
+        let writer = RowWriter::new(&now.schema, &Default::default())?;
+        let mut run =
+            Run { writer, movement: None, left_out: None, batches: 0, rows: 0, waited: 0 };
+        let sequence = now.marker.sequence;
+        self.connection.execute_batch("BEGIN IMMEDIATE").doing("opening a transaction")?;
+        write_batch(&self.connection, &mut now, &mut run, sequence, &batch.body)?;
+        settle(&self.connection, &now.schema, &mut run)?;
+        self.connection.execute_batch("COMMIT").doing(COMMITTING)
+    }
+
     /// What `PRAGMA integrity_check` has to say, ten findings at most; nothing where all is well.
     ///
     /// # Errors

@@ -19,6 +19,7 @@
 //! ```
 
 use super::inspect::{InspectedTable, UniqueIndex};
+use crate::breakage::Breakage;
 use crate::sql::quoted;
 use protocol::schema::{RowIdentity, Table};
 use rusqlite::Connection;
@@ -98,7 +99,7 @@ pub fn triggers(number: i64, table: &Table, inspected: &InspectedTable) -> Vec<(
         ),
         writer.trigger("delete", "AFTER DELETE", &[writer.note(NoteKind::Gone, "OLD")]),
     ];
-    if inspected.unique.is_empty() {
+    if inspected.unique.is_empty() || Breakage::ReplaceUnseen.is_on() {
         return triggers;
     }
     let on_insert: Vec<String> =

@@ -2,6 +2,7 @@
 
 use super::{Engine, EngineError};
 use crate::apply::{ApplyError, BaseLoader, Incoming, Marker, Mirror, Progress};
+use crate::breakage::Breakage;
 use crate::snapshot::BaseFile;
 use crate::store::alarms::Severity;
 use crate::store::{
@@ -111,17 +112,11 @@ impl Engine {
             return Ok(MirrorStep::Even);
         };
         let after = mirror.marker().map_or(Sequence::ZERO, |marker| marker.sequence);
-        let mut batches = Batches {
-            store: &self.store,
-            limits: &self.limits,
-            branch: branch.number,
-            after,
-            end: self.store.last_visible(branch.number, after)?,
-            given: 0,
-            bytes: 0,
-            run_open: false,
-            failed: None,
-        };
+        let end = self.store.last_visible(branch.number, after)?;
+        let mut batches = Batches::between(&self.store, &self.limits, branch.number, (after, end));
+        if Breakage::CursorBeforeData.is_on() {
+            mirror.move_marker_alone(batches.end)?;
+        }
         let applied = mirror.apply(&mut batches);
         if let Some(error) = batches.failed {
             return Err(error);
@@ -132,6 +127,14 @@ impl Engine {
         let Some(marker) = mirror.marker().copied() else { return Ok(MirrorStep::Even) };
         if marker.sequence == branch.applied {
             return Ok(MirrorStep::Even);
+        }
+        if Breakage::AppliedTwice.is_on() && after > Sequence::ZERO {
+            let before = Sequence(after.0 - 1);
+            let (store, limits) = (&self.store, &self.limits);
+            let mut again = Batches::between(store, limits, branch.number, (before, after));
+            if let Some(batch) = again.next() {
+                mirror.write_again(&batch)?;
+            }
         }
         self.note_applied(branch, &marker)
     }
@@ -350,7 +353,18 @@ struct Batches<'a> {
     failed: Option<EngineError>,
 }
 
-impl Batches<'_> {
+impl<'a> Batches<'a> {
+    /// Those after the first sequence, up to the second.
+    fn between(
+        store: &'a Store,
+        limits: &'a Limits,
+        branch: BranchNumber,
+        (after, end): (Sequence, Sequence),
+    ) -> Self {
+        let (given, bytes, run_open, failed) = (0, 0, false, None);
+        Self { store, limits, branch, after, end, given, bytes, run_open, failed }
+    }
+
     fn read(&mut self) -> Result<Option<Incoming>, EngineError> {
         let enough = self.given >= STEP_BATCHES || self.bytes >= STEP_BYTES;
         if self.after >= self.end || (enough && !self.run_open) {

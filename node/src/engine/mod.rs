@@ -19,6 +19,7 @@ mod view;
 mod worker;
 
 use crate::apply::{ApplyError, Mirror};
+use crate::breakage::Breakage;
 use crate::capture::CaptureError;
 use crate::directory::Directory;
 use crate::environment::{Environment, FileIdentity};
@@ -147,7 +148,10 @@ impl Engine {
                 "Put the file `key` back, or join the group anew with --replace.",
             )
         })?;
-        let clock = Clock::restore(store.clock()?)?;
+        let clock = match Breakage::ClockNotRestored.is_on() {
+            true => Clock::restore(Timestamp::ZERO)?,
+            false => Clock::restore(store.clock()?)?,
+        };
         let mut membership = Membership::empty(identity.group);
         membership
             .merge(store.member_records()?)

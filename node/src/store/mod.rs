@@ -8,6 +8,7 @@ pub mod members;
 pub mod progress;
 pub mod settings;
 
+use crate::breakage::Breakage;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
@@ -88,7 +89,8 @@ impl Store {
         // journal, the switch itself can wipe committed data even at FULL.
         connection.pragma_update(None, "synchronous", "EXTRA")?;
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
+        let synchronous = if Breakage::JournalAtNormal.is_on() { "NORMAL" } else { "FULL" };
+        connection.pragma_update(None, "synchronous", synchronous)?;
         connection.pragma_update(None, "foreign_keys", true)?;
         // A bounded cache: 8 MiB.
         connection.pragma_update(None, "cache_size", -8192)?;
