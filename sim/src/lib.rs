@@ -18,10 +18,12 @@
     reason = "in the simulator whatever can't be is a failed run, and a failed run is a finding"
 )]
 
+pub mod catalogue;
 mod clock;
 mod content;
 pub mod disk;
 mod network;
+pub mod plan;
 pub mod random;
 pub mod stories;
 pub mod trace;

@@ -1,92 +1,82 @@
-//! Runs a story in the simulator: `cargo run --release -p sim -- --seed N [--twice]
-//! [--story spine|relay|misfortunes|beginnings]`. With `--twice`, fails unless both runs were the same.
+//! `cargo run --release -p sim -- --seed 42`: real Holdfast nodes through bad days and nights, as the
+//! seed has them. `swarm` runs many seeds, `--shrink` makes a failing one smaller.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program says what it found")]
 
-use sim::{Figures, World, stories};
+mod program;
+
+use clap::{Parser, Subcommand};
+use program::run::Telling;
+use program::swarm::Size;
+use program::{Which, list, run, shrink, swarm};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
 
-#[derive(Clone, Copy)]
-enum Story {
-    Spine,
-    Relay,
-    Misfortunes,
-    Beginnings,
-}
-
+/// Runs real Holdfast nodes in virtual time through faults that the seed decides
+#[derive(Parser, Debug)]
+#[command(name = "sim", args_conflicts_with_subcommands = true)]
 struct Arguments {
-    seed: u64,
+    #[command(flatten)]
+    which: Which,
+    /// Run twice and compare
+    #[arg(long)]
     twice: bool,
-    story: Story,
+    /// Print the outcome alone, as one line of JSON
+    #[arg(long)]
+    json: bool,
+    /// Draw the run into a file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Make a failing run smaller
+    #[arg(long)]
+    shrink: bool,
+    /// List scenarios and faults
+    #[arg(long)]
+    list: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
 }
 
-fn arguments() -> Option<Arguments> {
-    let mut found = Arguments { seed: 1, twice: false, story: Story::Spine };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            "--seed" => found.seed = words.next()?.parse().ok()?,
-            "--twice" => found.twice = true,
-            "--story" => {
-                found.story = match words.next()?.as_str() {
-                    "spine" => Story::Spine,
-                    "relay" => Story::Relay,
-                    "misfortunes" => Story::Misfortunes,
-                    "beginnings" => Story::Beginnings,
-                    _ => return None,
-                }
-            }
-            _ => return None,
-        }
-    }
-    Some(found)
-}
-
-/// What must be the same in two runs of one seed.
-#[derive(PartialEq, Eq)]
-struct Outcome {
-    trace: blake3::Hash,
-    content: blake3::Hash,
-    figures: Figures,
-}
-
-fn tell(arguments: &Arguments) -> Outcome {
-    let begun = Instant::now();
-    let outcome = sim::run(arguments.seed, async |world: &mut World| {
-        match arguments.story {
-            Story::Spine => stories::spine(world).await,
-            Story::Relay => stories::relay(world).await,
-            Story::Misfortunes => stories::misfortunes(world).await,
-            Story::Beginnings => stories::beginnings(world).await,
-        }
-        Outcome {
-            trace: world.trace_hash(),
-            content: world.content_hash(),
-            figures: world.figures(),
-        }
-    });
-    let Figures { packets, bytes, time } = outcome.figures;
-    println!(
-        "seed {}: {packets} packets, {bytes} bytes, {:.1} virtual seconds in {:.2} real ones\n  \
-         trace {}\n  content {}",
-        arguments.seed,
-        time.as_secs_f64(),
-        begun.elapsed().as_secs_f64(),
-        outcome.trace.to_hex(),
-        outcome.content.to_hex(),
-    );
-    outcome
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run many seeds, counting up from --seed
+    Swarm {
+        #[command(flatten)]
+        which: Which,
+        /// How many
+        #[arg(long, default_value_t = 100)]
+        seeds: u64,
+        /// At the same time
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
+        /// End with the first that fails
+        #[arg(long)]
+        until_failure: bool,
+        /// Where failing seeds are kept
+        #[arg(long, default_value = "target/sim-failures.txt")]
+        failures: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
-    let Some(arguments) = arguments() else {
-        eprintln!("usage: sim [--seed N] [--twice] [--story spine|relay|misfortunes|beginnings]");
-        return ExitCode::from(2);
+    let Arguments { which, twice, json, html, shrink, list, command } = Arguments::parse();
+    let done = match command {
+        Some(Command::Swarm { which, seeds, jobs, until_failure, failures }) => {
+            let size = Size { seeds, jobs, until_failure, failures: &failures };
+            swarm::run(&which, size).map(|failed| failed == 0)
+        }
+        None if list => {
+            list::print();
+            Ok(true)
+        }
+        None if shrink => shrink::run(&which).map(|_| true),
+        None => run::run(&which, Telling { twice, json, html: html.as_deref() }),
     };
-    let first = tell(&arguments);
-    if arguments.twice && tell(&arguments) != first {
-        eprintln!("the two runs differ: something reaches round the Environment");
-        return ExitCode::FAILURE;
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::from(2)
+        }
     }
-    ExitCode::SUCCESS
 }

@@ -1,0 +1,63 @@
+//! What a site's `node.db` says, read as any SQLite file: how far each branch is, and how far others
+//! are said to be.
+
+use conflict::SiteId;
+use rusqlite::Connection;
+use std::collections::BTreeMap;
+
+/// How far a branch is at a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// Its number in that `node.db`.
+    pub number: i64,
+    /// The highest sequence held without a gap.
+    pub held: u64,
+    /// What others may count on: nothing without the base.
+    pub durable: u64,
+    /// The highest sequence in the copy.
+    pub applied: u64,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Books {
+    /// By whose database it is.
+    pub holdings: BTreeMap<SiteId, Holding>,
+    /// Whose database, and who: how far that one is said to be.
+    pub claims: BTreeMap<(SiteId, SiteId), u64>,
+}
+
+impl Books {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn read(connection: &Connection) -> rusqlite::Result<Self> {
+        let mut books = Self::default();
+        let mut branches = connection.prepare(
+            "SELECT d.site, b.number, b.held, b.applied, b.base = 0 OR b.base_held
+             FROM branch b JOIN database d ON d.number = b.database",
+        )?;
+        let mut rows = branches.query([])?;
+        while let Some(row) = rows.next()? {
+            let held: u64 = row.get(2)?;
+            let durable = if row.get(4)? { held } else { 0 };
+            let holding = Holding { number: row.get(1)?, held, durable, applied: row.get(3)? };
+            books.holdings.insert(site(row.get(0)?), holding);
+        }
+        let mut claims = connection.prepare(
+            "SELECT d.site, p.site, p.durable
+             FROM progress p JOIN branch b ON b.number = p.branch
+             JOIN database d ON d.number = b.database",
+        )?;
+        let mut rows = claims.query([])?;
+        while let Some(row) = rows.next()? {
+            books.claims.insert((site(row.get(0)?), site(row.get(1)?)), row.get(2)?);
+        }
+        Ok(books)
+    }
+}
+
+fn site(bytes: [u8; 16]) -> SiteId {
+    SiteId::from_bytes(bytes)
+}

@@ -1,0 +1,65 @@
+//! What is looked at after every loss of power and every end of a node: the application's database
+//! holds what it committed, every file is whole (E), and nothing is lost that others count on (A).
+
+use crate::drive::{Checked, Drive};
+use crate::oracle::{Found, Loss};
+use crate::plan::At;
+
+impl Drive<'_> {
+    /// Looks at what a computer's disk holds now.
+    pub async fn look_after_crash(&mut self, at: At) -> Checked {
+        self.look_at_application(at)?;
+        self.look_at_integrity(at)?;
+        self.look_at_copies()?;
+        self.look_at_claims().map(drop)
+    }
+
+    /// The simulated disk keeps SQLite's own promise: what was committed at FULL is there.
+    fn look_at_application(&mut self, at: At) -> Checked {
+        let Some(till) = self.shops[at.0].till.clone() else { return Ok(()) };
+        let path = self.original(at);
+        let disk = self.world.disk(self.name(at));
+        if self.checker.not_themselves.contains(&at) || !disk.exists(&path) {
+            return Ok(());
+        }
+        let found = disk
+            .look(&path)
+            .and_then(|connection| till.lock().after_crash(&connection, Loss::Forbidden));
+        match found {
+            Ok(Ok(Found::Latest | Found::InFlight(_) | Found::WentBack(_))) => Ok(()),
+            Ok(Err(undone)) => Err(self.broken(
+                "the application's own database survives",
+                format!("{}: {}", self.name(at), undone.0),
+            )),
+            Err(error) => Err(self.broken(
+                "the application's own database survives",
+                format!("{} can't be read: {error}", path.display()),
+            )),
+        }
+    }
+
+    /// E: `PRAGMA integrity_check` is ok for every database of a site.
+    pub(crate) fn look_at_integrity(&mut self, at: At) -> Checked {
+        let disk = self.world.disk(self.name(at));
+        let mut paths = vec![self.node_db(at)];
+        if !self.checker.not_themselves.contains(&at) {
+            paths.push(self.original(at));
+        }
+        for origin in self.places().into_iter().filter(|origin| *origin != at) {
+            paths.push(self.mirror(at, origin));
+        }
+        for path in paths.into_iter().filter(|path| disk.exists(path)) {
+            let said = disk.look(&path).and_then(|connection| {
+                connection.query_row("PRAGMA integrity_check(3)", [], |row| row.get::<_, String>(0))
+            });
+            let said = said.unwrap_or_else(|error| error.to_string());
+            if said != "ok" {
+                return Err(self.broken(
+                    "E: every database is whole at any moment",
+                    format!("{}: {said}", path.display()),
+                ));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,55 @@
+//! Damage done by hand to a journal, and how far a site is in it.
+
+use super::Books;
+use crate::drive::Drive;
+use crate::plan::At;
+use crate::random::Random;
+
+impl Drive<'_> {
+    /// How many batches of the origin a site holds.
+    pub(crate) fn held(&self, site: At, origin: At) -> Option<u64> {
+        let connection = self.world.disk(self.name(site)).look(&self.node_db(site)).ok()?;
+        let books = Books::read(&connection).ok()?;
+        let of = books.holdings.iter().find(|(id, _)| self.checker.site(**id) == Some(origin));
+        of.map(|(_, holding)| holding.held)
+    }
+
+    /// The commit of the origin that a site's copy shows.
+    pub(crate) fn shows(&mut self, site: At, origin: At) -> Option<u64> {
+        let till = self.shops[origin.0].till.clone()?;
+        let path = self.mirror(site, origin);
+        let disk = self.world.disk(self.name(site));
+        let program = till.lock();
+        let seen = self.checker.copies.look((site, origin), (disk, &path), program.history());
+        seen.ok()?.shows
+    }
+
+    /// Flips a bit of a batch of the origin in a site's journal, while that PC is off; whether
+    /// there was such a batch.
+    pub(crate) fn damage(&mut self, site: At, origin: At, sequence: u64, random: &mut Random) -> bool {
+        let Some(number) = self.branch_number(site, origin) else { return false };
+        let path = self.node_db(site);
+        let choice = random.draw();
+        let changed = self.world.disk(self.name(site)).write_to(&path, |connection| {
+            let mut frame: Vec<u8> = connection.query_row(
+                "SELECT frame FROM batch WHERE branch = ?1 AND sequence = ?2",
+                (number, sequence),
+                |row| row.get(0),
+            )?;
+            let bit = choice as usize % (frame.len() * 8);
+            frame[bit / 8] ^= 1 << (bit % 8);
+            connection.execute(
+                "UPDATE batch SET frame = ?3 WHERE branch = ?1 AND sequence = ?2",
+                (number, sequence, frame),
+            )
+        });
+        changed.is_ok_and(|changed| changed == 1)
+    }
+
+    fn branch_number(&self, site: At, origin: At) -> Option<i64> {
+        let connection = self.world.disk(self.name(site)).look(&self.node_db(site)).ok()?;
+        let books = Books::read(&connection).ok()?;
+        let of = books.holdings.iter().find(|(id, _)| self.checker.site(**id) == Some(origin));
+        of.map(|(_, holding)| holding.number)
+    }
+}

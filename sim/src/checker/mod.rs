@@ -1,0 +1,120 @@
+//! What must hold, by FAULTS.md: looked at while the world goes on ([`look`]), after every loss of
+//! power ([`crash`]), and at rest ([`crate::drive`]'s end). It sees applications through the oracle, copies
+//! through their files, and nodes through their files and what `status` says; it shares no code with
+//! capture or apply.
+
+mod books;
+mod copies;
+mod crash;
+mod damage;
+mod journals;
+mod look;
+
+pub use books::Books;
+pub use journals::Line;
+
+use crate::plan::At;
+use conflict::SiteId;
+use copies::Copies;
+use node::status::Status;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Checker {
+    ids: BTreeMap<SiteId, At>,
+    copies: Copies,
+    /// Sites whose database's file is not their own for a while.
+    not_themselves: BTreeSet<At>,
+    /// Sites whose clock was wrong at any time.
+    wrong_clocks: BTreeSet<At>,
+    /// Carriers in whose journal somebody damaged a batch, and of whom.
+    rotten: BTreeSet<(At, At)>,
+    /// The commit of each site's database that was called safe last.
+    safe: BTreeMap<At, u64>,
+    burned: BTreeSet<At>,
+    batches: BTreeMap<At, u64>,
+    looks: u64,
+}
+
+impl Checker {
+    /// Nothing is known yet of so many sites.
+    pub fn new(sites: usize) -> Self {
+        Self {
+            ids: BTreeMap::new(),
+            copies: Copies::new(sites),
+            not_themselves: BTreeSet::new(),
+            wrong_clocks: BTreeSet::new(),
+            rotten: BTreeSet::new(),
+            safe: BTreeMap::new(),
+            burned: BTreeSet::new(),
+            batches: BTreeMap::new(),
+            looks: 0,
+        }
+    }
+
+    /// A site has joined.
+    pub fn know(&mut self, at: At, status: &Status) {
+        if let Ok(id) = status.site_id.parse() {
+            self.ids.insert(id, at);
+        }
+    }
+
+    /// Whose id that is.
+    pub fn site(&self, id: SiteId) -> Option<At> {
+        self.ids.get(&id).copied()
+    }
+
+    /// Batches numbered at all sites, as far as was seen.
+    pub fn batches(&self) -> u64 {
+        self.batches.values().sum()
+    }
+
+    /// Looks at copies.
+    pub fn looks(&self) -> u64 {
+        self.looks
+    }
+
+    /// A site will not come back.
+    pub fn burned(&mut self, at: At) {
+        self.burned.insert(at);
+    }
+
+    /// The commit that was called safe at a site that burned down.
+    pub fn promised(&self, at: At) -> u64 {
+        self.safe.get(&at).copied().unwrap_or(0)
+    }
+
+    /// A clock is wrong from now on: its stamps are no measure any more.
+    pub fn clock_is_wrong(&mut self, at: At) {
+        self.wrong_clocks.insert(at);
+    }
+
+    /// Whether a clock was ever wrong.
+    pub fn had_wrong_clock(&self, at: At) -> bool {
+        self.wrong_clocks.contains(&at)
+    }
+
+    /// Another file stands in the place of a database, or no longer.
+    pub fn is_not_itself(&mut self, at: At, other: bool) {
+        match other {
+            true => self.not_themselves.insert(at),
+            false => self.not_themselves.remove(&at),
+        };
+    }
+
+    /// Somebody damages a copy, or it was put right.
+    pub fn spoiled(&mut self, site: At, origin: At, spoiled: bool) {
+        self.copies.spoil(site, origin, spoiled);
+    }
+
+    /// A batch of the origin is damaged in the carrier's journal for good.
+    pub fn rotten(&mut self, carrier: At, origin: At) {
+        self.rotten.insert((carrier, origin));
+    }
+
+    /// Whether that journal was damaged by hand.
+    pub fn is_rotten(&self, carrier: At, origin: At) -> bool {
+        self.rotten.contains(&(carrier, origin))
+    }
+}

@@ -1,0 +1,213 @@
+//! The end of a run: everything is healed and switched on, the shops are closed, and after a while
+//! all must be safe, equal and quiet.
+
+use super::{Checked, Drive};
+use node::demo::compare::compare;
+use std::time::Duration;
+
+/// In which all must have come to rest.
+const PATIENCE: Duration = Duration::from_secs(4 * 3600);
+/// How long it must stay quiet then.
+const QUIET: Duration = Duration::from_secs(10 * 60);
+/// Packets between two sites in that time: keep-alives, their answers, clocks compared.
+const QUIET_PACKETS: u64 = 400;
+
+impl Drive<'_> {
+    pub(super) async fn rest(&mut self) -> Checked {
+        self.tell("all is healed, the shops are closed");
+        self.world.heal_all();
+        self.agenda.strike_out(|_| true);
+        for at in self.places() {
+            let name = self.name(at);
+            self.world.heal_computer(name);
+            let shop = &mut self.shops[at.0];
+            (shop.held, shop.open) = (false, false);
+            if shop.burned {
+                continue;
+            }
+            if !self.shops[at.0].is_on() {
+                self.start(at).await?;
+            }
+            if let Some(till) = &self.shops[at.0].till {
+                till.lock().quit();
+            }
+        }
+        let begun = self.now();
+        let rested = self.pass_while(PATIENCE, async |drive: &mut Self| drive.is_at_rest().await);
+        if !rested.await? {
+            return Err(self.broken(
+                "B: everything comes to rest",
+                format!("Not within {PATIENCE:?} of healing:\n{}", self.statuses().await),
+            ));
+        }
+        self.tell(format!("at rest after {:.0} s", (self.now() - begun).as_secs_f64()));
+        self.look().await?;
+        for at in self.places() {
+            if !self.shops[at.0].burned {
+                self.look_at_integrity(at)?;
+            }
+        }
+        self.look_at_equality()?;
+        self.look_at_the_burned()?;
+        self.look_at_journals()?;
+        self.look_at_alarms().await?;
+        self.look_at_quiet().await
+    }
+
+    /// Whether all that is left holds all that is left, and says so.
+    async fn is_at_rest(&mut self) -> bool {
+        for at in self.places() {
+            if self.shops[at.0].burned {
+                continue;
+            }
+            if !self.shops[at.0].is_on() || self.world.is_fallen(self.name(at)) {
+                return false;
+            }
+            let status = self.world.status(self.name(at)).await;
+            let own = |name: &Option<String>| name.as_deref() == Some(self.name(at));
+            for database in &status.databases {
+                let burned = |name: &str| self.shops[self.place(name).0].burned;
+                if own(&database.site) {
+                    let copies = database.copies.iter().flatten();
+                    let all = copies.filter(|copy| !burned(&copy.site)).all(|copy| {
+                        copy.durable_sequence == database.sequence
+                            && copy.applied_sequence == database.sequence
+                    });
+                    if database.safe != Some(true) || database.pending_changes != Some(0) || !all {
+                        return false;
+                    }
+                } else if database.applied_sequence != Some(database.sequence) {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// B: every copy is its original, and the original is what the oracle saw being committed.
+    fn look_at_equality(&mut self) -> Checked {
+        for origin in self.places() {
+            let shop = &self.shops[origin.0];
+            let Some(till) = shop.till.clone().filter(|_| shop.attached && !shop.burned) else {
+                continue;
+            };
+            let original = self.original(origin);
+            let checked = self
+                .world
+                .disk(self.name(origin))
+                .look(&original)
+                .and_then(|connection| till.lock().history().check(&connection));
+            match checked {
+                Ok(Ok(())) => {}
+                Ok(Err(what)) => {
+                    return Err(self.broken("the oracle knows the original", what));
+                }
+                Err(error) => return Err(self.broken("E: originals can be read", error.to_string())),
+            }
+            for site in self.places() {
+                if site == origin || self.shops[site.0].burned {
+                    continue;
+                }
+                let mirror = self.mirror(site, origin);
+                let (shows, latest) = (self.shows(site, origin), self.shops[origin.0].commits());
+                let same = compare(&original, &mirror);
+                let identical = same.as_ref().is_ok_and(|same| same.identical());
+                if shows == Some(latest) && identical {
+                    continue;
+                }
+                let what = format!(
+                    "{}'s copy of {} shows commit {shows:?} of {latest}.\n{}\n{same:?}",
+                    self.name(site),
+                    self.name(origin),
+                    self.explain(site, origin).unwrap_or_else(|error| error.to_string()),
+                );
+                return Err(self.broken("B: all copies equal the oracle", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// A: what a site that burned down had called safe is at every other site, and they agree.
+    fn look_at_the_burned(&mut self) -> Checked {
+        for origin in self.places() {
+            if !self.shops[origin.0].burned || !self.shops[origin.0].attached {
+                continue;
+            }
+            let promised = self.checker.promised(origin);
+            let mut shown = Vec::new();
+            for site in self.places() {
+                if !self.shops[site.0].burned {
+                    shown.push((self.name(site), self.shows(site, origin)));
+                }
+            }
+            let least = shown.iter().map(|(_, shows)| shows.unwrap_or(0)).min().unwrap_or(0);
+            let agree = shown.windows(2).all(|pair| pair[0].1 == pair[1].1);
+            self.tell(format!(
+                "{} had been told that commit {promised} was safe; the others show {shown:?}",
+                self.name(origin)
+            ));
+            if least < promised || !agree {
+                return Err(self.broken(
+                    "A: what was called safe survives the loss of a disk",
+                    format!(
+                        "{} burned down; commit {promised} had been called safe, and the others \
+                         show {shown:?}.",
+                        self.name(origin)
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// H: at rest nothing is left to be told, but what somebody damaged for good.
+    async fn look_at_alarms(&mut self) -> Checked {
+        for at in self.places() {
+            if self.shops[at.0].burned || self.checker.was_told_forgery() {
+                continue;
+            }
+            let status = self.world.status(self.name(at)).await;
+            if let Some(alarm) = status.alarms.first() {
+                return Err(self.broken(
+                    "H: no alarm stands without a reason",
+                    format!("{} at rest: {} {}", self.name(at), alarm.what, alarm.remedy),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// G: where nobody writes, nobody sends more than signs of life.
+    async fn look_at_quiet(&mut self) -> Checked {
+        let before = (self.world.counts(), self.world.figures().packets);
+        let batches = self.checker.batches();
+        self.world.run_for(QUIET).await;
+        let packets = self.world.figures().packets - before.1;
+        let sites = self.shops.iter().filter(|shop| !shop.burned).count() as u64;
+        // Whoever burned down is dialled in vain.
+        let burned = self.shops.len() as u64 - sites;
+        let limit = QUIET_PACKETS * (sites * (sites - 1) / 2 + sites * burned).max(1);
+        self.look_at_claims()?;
+        if packets > limit || self.checker.batches() != batches {
+            return Err(self.broken(
+                "G: at rest it is quiet",
+                format!(
+                    "In {QUIET:?} without a commit {packets} packets were sent (limit {limit}) and \
+                     {} batches numbered.",
+                    self.checker.batches() - batches
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    async fn statuses(&mut self) -> String {
+        let mut all = String::new();
+        for at in self.places() {
+            if self.shops[at.0].is_on() && !self.world.is_fallen(self.name(at)) {
+                all.push_str(&node::status::render(&self.world.status(self.name(at)).await));
+            }
+        }
+        all
+    }
+}

@@ -1,0 +1,94 @@
+//! A shop: a site with its PC, its hours, and the application at its till.
+
+use crate::chronicle::Condition;
+use crate::oracle::History;
+use crate::workload::Till as Program;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The file of a shop's database on its PC.
+pub const FILE: &str = "shop.db";
+/// The name under which it is attached.
+pub const DATABASE: &str = "shop";
+
+/// The application at a till, which the drive calls on time and the world between two steps of the
+/// node.
+#[derive(Clone, Debug)]
+pub struct Till(Arc<Mutex<Program>>);
+
+impl Till {
+    /// Shares it.
+    pub fn new(program: Program) -> Self {
+        Self(Arc::new(Mutex::new(program)))
+    }
+
+    /// To do something with it.
+    pub fn lock(&self) -> MutexGuard<'_, Program> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Shop {
+    /// The site's name.
+    pub name: &'static str,
+    /// Its application; none before the first opening.
+    pub till: Option<Till>,
+    /// Whether its database is under sync.
+    pub attached: bool,
+    /// Whether somebody works at the till.
+    pub open: bool,
+    /// What runs.
+    pub condition: Condition,
+    /// Whether a fault decides when its PC and its node run, not the hours.
+    pub held: bool,
+    /// Whether it burned down.
+    pub burned: bool,
+    /// Transactions committed while the node was down, and checkpoints of the application then.
+    pub unseen: u64,
+}
+
+impl Shop {
+    /// A shop that has not opened yet.
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            till: None,
+            attached: false,
+            open: false,
+            condition: Condition::Off,
+            held: false,
+            burned: false,
+            unseen: 0,
+        }
+    }
+
+    /// Whether PC and node run.
+    pub fn is_on(&self) -> bool {
+        self.condition == Condition::On
+    }
+
+    /// Whether its application can work.
+    pub fn can_act(&self) -> bool {
+        self.open && self.condition != Condition::Off && !self.burned
+    }
+
+    /// Transactions that its application committed.
+    pub fn commits(&self) -> u64 {
+        self.history(|history| history.latest().0).unwrap_or(0)
+    }
+
+    /// Asks the history of its database.
+    pub fn history<T>(&self, ask: impl FnOnce(&History) -> T) -> Option<T> {
+        self.till.as_ref().map(|till| ask(till.lock().history()))
+    }
+
+    /// Counts the faults that its application brought about by itself.
+    pub fn count_operations(&self, fired: &mut BTreeMap<u8, u64>) {
+        let Some(till) = &self.till else { return };
+        for (number, times) in till.lock().fired() {
+            *fired.entry(number).or_default() += times;
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Faults of a computer's clock: F21 to F28.
+
+use super::{Active, Begun, Ended};
+use crate::drive::{Checked, Drive};
+use crate::plan::{At, Fault};
+
+impl Drive<'_> {
+    pub(super) async fn begin_clock(&mut self, fault: Fault) -> Checked<Begun> {
+        let Some(at) = fault.sites().first().copied() else { return Ok(Begun::NotNow) };
+        if !self.at_work(&[at]) {
+            return Ok(Begun::NotNow);
+        }
+        let name = self.name(at);
+        match fault {
+            Fault::DeadBattery(_) => {
+                self.world.set_battery(name, false);
+                self.plug(at).await?;
+                self.start(at).await?;
+            }
+            Fault::Year(_, year) => self.world.set_clock_to_year(name, year),
+            Fault::Skewed(_, seconds) => self.world.step_clock(name, seconds * 1000),
+            Fault::HourBack(_) => self.world.step_clock(name, -3_600_000),
+            Fault::Drifting(_, ppm) => self.world.set_drift(name, ppm),
+            Fault::Frozen(_) => self.world.freeze_clock(name),
+            _ => return Ok(Begun::NotNow),
+        }
+        self.checker.clock_is_wrong(at);
+        Ok(Begun::Going)
+    }
+
+    /// It fired if something was stamped under it.
+    pub(super) async fn end_clock(&mut self, active: &Active, at: At) -> Checked<Ended> {
+        let name = self.name(at);
+        if !self.shops[at.0].is_on() || self.world.is_fallen(name) {
+            return Ok(Ended::NotYet);
+        }
+        let stamped = self.own_sequence(at).await > active.sequence;
+        if !stamped && active.put_off < 20 {
+            return Ok(Ended::NotYet);
+        }
+        self.world.mend_clock(name);
+        Ok(if stamped { Ended::Fired } else { Ended::Idle })
+    }
+}

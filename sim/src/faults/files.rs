@@ -1,0 +1,165 @@
+//! Faults of the database's file, by people: F33, F35, F64. Each is a script of its own: somebody does
+//! something, the node has to notice, and it is put right again.
+
+use super::Begun;
+use crate::drive::{Checked, Drive, FILE};
+use crate::plan::{At, Fault};
+use crate::workload::Operation;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// In which a node notices what happened to a file.
+const NOTICES: Duration = Duration::from_secs(10 * 60);
+
+impl Drive<'_> {
+    pub(super) async fn lost_file(&mut self, fault: Fault, at: At) -> Checked<Begun> {
+        if !self.at_work(&[at]) {
+            return Ok(Begun::NotNow);
+        }
+        let (name, path) = (self.name(at), self.world.file(self.name(at), FILE));
+        let number = self.active.values().find(|active| active.event.fault == fault);
+        let number = number.map_or(0, |active| active.event.number);
+        self.tell(format!("fault {number}: {}", self.plan.tell(fault)));
+        let old = path.with_file_name("old-copy.db");
+        if matches!(fault, Fault::StaleWal(_)) {
+            self.world.disk(name).copy(&path, &old);
+            self.pass(20 * MINUTE).await?;
+            if !self.at_work(&[at]) {
+                return Ok(Begun::NotNow);
+            }
+        }
+        // The shop's software is closed meanwhile, as far as one can see.
+        self.shops[at.0].held = true;
+        self.shops[at.0].open = false;
+        if let Some(till) = &self.shops[at.0].till {
+            till.lock().quit();
+        }
+        if matches!(fault, Fault::StaleWal(_)) {
+            self.stop_node(at).await?;
+        }
+        let aside = self.set_aside(name, &path, fault);
+        match fault {
+            Fault::StaleWal(_) => {
+                self.world.disk(name).copy(&old, &path);
+                self.start(at).await?;
+            }
+            Fault::Emptied(_) => self.world.disk(name).empty(&path),
+            _ => {}
+        }
+        self.checker.is_not_itself(at, true);
+        self.must_be_told(at).await?;
+        self.pass(10 * MINUTE).await?;
+        if matches!(fault, Fault::StaleWal(_)) {
+            self.stop_node(at).await?;
+        }
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            self.world.disk(name).remove(&beside(&path, suffix));
+        }
+        for (from, to) in aside {
+            self.world.disk(name).rename(&from, &to);
+        }
+        self.world.disk(name).remove(&old);
+        if matches!(fault, Fault::StaleWal(_)) {
+            self.start(at).await?;
+        }
+        self.checker.is_not_itself(at, false);
+        self.shops[at.0].held = false;
+        self.shops[at.0].open = true;
+        Ok(Begun::Over)
+    }
+
+    /// Moves the database's files away: all of them, or for an old copy beside the `-wal` of today
+    /// all but that, of which a copy is kept. Returns what goes back where.
+    fn set_aside(
+        &mut self,
+        name: &str,
+        path: &std::path::Path,
+        fault: Fault,
+    ) -> Vec<(PathBuf, PathBuf)> {
+        let disk = self.world.disk(name);
+        let mut aside = Vec::new();
+        for suffix in ["", "-wal", "-journal"] {
+            let from = beside(path, suffix);
+            if !disk.exists(&from) {
+                continue;
+            }
+            let to = beside(&path.with_file_name("aside.db"), suffix);
+            match fault {
+                Fault::StaleWal(_) if suffix == "-wal" => disk.copy(&from, &to),
+                _ => disk.rename(&from, &to),
+            }
+            aside.push((to, from));
+        }
+        aside
+    }
+
+    /// H: a node whose database is not itself says so, and calls nothing safe.
+    async fn must_be_told(&mut self, at: At) -> Checked {
+        let name = self.name(at);
+        let told = self
+            .pass_while(NOTICES, async |drive: &mut Self| {
+                if !drive.shops[at.0].is_on() || drive.world.is_fallen(name) {
+                    return false;
+                }
+                let status = drive.world.status(name).await;
+                !status.alarms.is_empty()
+            })
+            .await?;
+        // A PC that lost its power meanwhile can tell nobody.
+        if told || !self.shops[at.0].is_on() {
+            return Ok(());
+        }
+        let status = self.world.status(name).await;
+        Err(self.broken(
+            "H: a file that is not the one we left raises an alarm",
+            format!(
+                "{name} has had another file for {NOTICES:?} and says nothing:\n{}",
+                node::status::render(&status)
+            ),
+        ))
+    }
+
+    /// F64: somebody deletes rows in a mirror, and the next batch changes them.
+    pub(super) async fn unappliable(&mut self, origin: At) -> Checked<Begun> {
+        let Some(site) = self.places().into_iter().find(|at| *at != origin) else {
+            return Ok(Begun::NotNow);
+        };
+        if !self.at_work(&[origin, site]) {
+            return Ok(Begun::NotNow);
+        }
+        let mirror = self.mirror(site, origin);
+        if !self.world.disk(self.name(site)).exists(&mirror) {
+            return Ok(Begun::NotNow);
+        }
+        let name = self.name(site);
+        self.tell(format!("somebody deletes rows in {name}'s copy of {}", self.name(origin)));
+        self.checker.spoiled(site, origin, true);
+        self.world.disk(name).write_to(&mirror, |connection| {
+            connection.execute_batch("PRAGMA foreign_keys = OFF; DELETE FROM product")
+        });
+        if let Some(till) = self.shops[origin.0].till.clone() {
+            for _ in 0..20 {
+                till.lock().perform(Operation::Edit);
+            }
+        }
+        let told = self
+            .pass_while(NOTICES * 3, async |drive: &mut Self| {
+                let here = drive.shops[site.0].is_on() && !drive.world.is_fallen(name);
+                here && !drive.world.status(name).await.alarms.is_empty()
+            })
+            .await?;
+        // The remedy: the copy is deleted, and made anew.
+        for suffix in ["", "-wal", "-shm"] {
+            self.world.disk(name).remove(&beside(&mirror, suffix));
+        }
+        self.checker.spoiled(site, origin, false);
+        Ok(if told { Begun::Over } else { Begun::NotNow })
+    }
+}
+
+pub(super) fn beside(path: &std::path::Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

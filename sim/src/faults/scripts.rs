@@ -1,0 +1,125 @@
+//! Faults in several acts: F7 and F27. Whole sites are taken through them, and nothing else happens
+//! to these meanwhile.
+
+use super::Begun;
+use crate::drive::{Checked, Drive};
+use crate::plan::At;
+use std::time::Duration;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Drive<'_> {
+    /// F7: what the first wrote reaches the second though they are never on at once.
+    pub(super) async fn shifts(&mut self, first: At, second: At, carrier: At) -> Checked<Begun> {
+        let sites = [first, second, carrier];
+        if !self.at_work(&sites) {
+            return Ok(Begun::NotNow);
+        }
+        self.hold(&sites, true);
+        self.shut_down(second).await?;
+        self.pass(30 * MINUTE).await?;
+        let carried = self.hand_over(first, carrier).await?;
+        self.shut_down(first).await?;
+        let commits = self.shops[first.0].commits();
+        self.start(second).await?;
+        let arrived = match carried {
+            false => true,
+            true => {
+                self.pass_while(40 * MINUTE, async |drive: &mut Self| {
+                    drive.shows(second, first) >= Some(commits)
+                })
+                .await?
+            }
+        };
+        let reachable = self.can_meet(second, carrier);
+        if !arrived && reachable {
+            return Err(self.broken(
+                "B: changes travel through a third site",
+                format!(
+                    "{} holds all {commits} commits of {}, and {} has not got them in 40 minutes.",
+                    self.name(carrier),
+                    self.name(first),
+                    self.name(second)
+                ),
+            ));
+        }
+        self.hold(&sites, false);
+        self.start(first).await?;
+        Ok(if carried && arrived { Begun::Over } else { Begun::NotNow })
+    }
+
+    /// F27 (and F13, F48 for those who receive): a carrier hands on a damaged batch.
+    pub(super) async fn flipped(&mut self, carrier: At, origin: At, asker: At) -> Checked<Begun> {
+        let sites = [carrier, origin, asker];
+        if !self.at_work(&sites) {
+            return Ok(Begun::NotNow);
+        }
+        self.hold(&sites, true);
+        self.shut_down(asker).await?;
+        let held = self.held(asker, origin);
+        self.pass(15 * MINUTE).await?;
+        let carried = self.hand_over(origin, carrier).await?;
+        self.shut_down(origin).await?;
+        self.shut_down(carrier).await?;
+        let flipped = match held {
+            Some(held) if carried => {
+                self.damage(carrier, origin, held + 1)
+            }
+            _ => false,
+        };
+        self.start(carrier).await?;
+        self.start(asker).await?;
+        self.pass(15 * MINUTE).await?;
+        let after = self.held(asker, origin);
+        if flipped && after > held {
+            return Err(self.broken(
+                "D: a damaged batch is not taken",
+                format!(
+                    "{} took batch {} of {} from {}, in whose journal a bit of it is flipped.",
+                    self.name(asker),
+                    held.unwrap_or_default() + 1,
+                    self.name(origin),
+                    self.name(carrier),
+                ),
+            ));
+        }
+        self.hold(&sites, false);
+        self.start(origin).await?;
+        if flipped {
+            self.checker.rotten(carrier, origin);
+        }
+        Ok(if flipped { Begun::Over } else { Begun::NotNow })
+    }
+
+    /// Closes the first's till and waits until the second shows all it wrote; whether it does.
+    async fn hand_over(&mut self, first: At, second: At) -> Checked<bool> {
+        if let Some(till) = &self.shops[first.0].till {
+            till.lock().quit();
+        }
+        let open = std::mem::replace(&mut self.shops[first.0].open, false);
+        let commits = self.shops[first.0].commits();
+        let shown = self
+            .pass_while(20 * MINUTE, async |drive: &mut Self| {
+                drive.shows(second, first) >= Some(commits)
+            })
+            .await?;
+        self.shops[first.0].open = open;
+        Ok(shown)
+    }
+
+    fn hold(&mut self, sites: &[At], held: bool) {
+        for at in sites {
+            self.shops[at.0].held = held;
+        }
+    }
+
+    /// Whether nothing that goes on keeps these from meeting.
+    fn can_meet(&self, a: At, b: At) -> bool {
+        let on = |at: At| self.shops[at.0].is_on();
+        let disturbed = self.active.values().any(|active| {
+            let sites = active.event.fault.sites();
+            sites.is_empty() || sites.contains(&a) || sites.contains(&b)
+        });
+        on(a) && on(b) && !disturbed
+    }
+}

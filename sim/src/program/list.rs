@@ -1,0 +1,26 @@
+//! `--list`: the scenarios, and the faults with the kinds that bring each about.
+
+use sim::catalogue::{CATALOGUE, Stage};
+use sim::plan::SCENARIOS;
+
+/// Prints them.
+pub fn print() {
+    println!("Scenarios (--scenario NAME):");
+    for scenario in SCENARIOS {
+        println!("  {:<17} {}", scenario.name, scenario.about);
+    }
+    println!("\nFaults of the catalogue that runs inject and check:");
+    for entry in CATALOGUE.iter().filter(|entry| entry.stage == Stage::Now) {
+        println!("  F{:<3} {}", entry.number, entry.title);
+    }
+    println!("\nWaiting for the node to meet them:");
+    for entry in CATALOGUE.iter().filter(|entry| entry.stage != Stage::Now) {
+        let waits = match entry.stage {
+            Stage::Now => continue,
+            Stage::Shared => "shared mode",
+            Stage::Trust => "verification and repair",
+            Stage::Failover => "failover and going back in time",
+        };
+        println!("  F{:<3} {} ({waits})", entry.number, entry.title);
+    }
+}
