@@ -22,9 +22,11 @@ mod clock;
 mod content;
 pub mod disk;
 mod network;
+pub mod oracle;
 pub mod random;
 pub mod stories;
 pub mod trace;
+pub mod workload;
 pub mod world;
 
 pub use network::Line;
