@@ -23,10 +23,12 @@ mod clock;
 mod content;
 pub mod disk;
 mod network;
+pub mod oracle;
 pub mod plan;
 pub mod random;
 pub mod stories;
 pub mod trace;
+pub mod workload;
 pub mod world;
 
 pub use network::Line;

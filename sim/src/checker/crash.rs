@@ -24,7 +24,7 @@ impl Drive<'_> {
         }
         let found = disk
             .look(&path)
-            .and_then(|connection| till.lock().after_crash(&connection, Loss::Forbidden));
+            .and_then(|connection| till.lock().look_after_crash(&connection, Loss::Forbidden));
         match found {
             Ok(Ok(Found::Latest | Found::InFlight(_) | Found::WentBack(_))) => Ok(()),
             Ok(Err(undone)) => Err(self.broken(

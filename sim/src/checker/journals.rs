@@ -4,7 +4,7 @@
 use crate::drive::{Checked, Drive};
 use crate::plan::At;
 use conflict::{SiteId, WallTime};
-use protocol::{BranchId, ChainHash, Frame};
+use protocol::{BranchId, ChainHash, Header};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 
@@ -97,7 +97,7 @@ fn lines_of(connection: &Connection) -> rusqlite::Result<Lines> {
     let mut lines = Vec::new();
     while let Some(row) = rows.next()? {
         let site = SiteId::from_bytes(row.get(0)?);
-        let branch = BranchId::from_bytes(row.get(2)?);
+        let branch = BranchId(row.get(2)?);
         lines.push((site, line(connection, row.get(1)?, branch, row.get(3)?)?));
     }
     Ok(lines)
@@ -119,19 +119,19 @@ fn line(
         if sequence != line.last + 1 {
             return Ok(Err(format!("after batch {} comes {sequence}", line.last)));
         }
-        let frame = Frame::from_bytes(row.get::<_, Vec<u8>>(2)?);
+        let frame: Vec<u8> = row.get(2)?;
         line.hash = line.hash.extend(&frame);
-        if line.hash.as_bytes()[..] != row.get::<_, Vec<u8>>(1)?[..] {
+        if line.hash.0[..] != row.get::<_, Vec<u8>>(1)?[..] {
             return Ok(Err(format!("batch {sequence} is not what its hash says")));
         }
-        let stamp = match frame.header() {
+        let stamp = match Header::read(&frame) {
             Ok(header) => header.meta.timestamp,
             Err(error) => return Ok(Err(format!("batch {sequence}: {error}"))),
         };
         if newest.is_some_and(|newest| stamp <= newest) {
             return Ok(Err(format!("batch {sequence} has the stamp {stamp:?} after {newest:?}")));
         }
-        (newest, line.newest, line.last) = (Some(stamp), stamp.wall(), sequence);
+        (newest, line.newest, line.last) = (Some(stamp), stamp.wall_time(), sequence);
     }
     if line.last != held {
         return Ok(Err(format!("{held} batches are said to be held, {} are", line.last)));

@@ -34,6 +34,8 @@ pub struct Checker {
     safe: BTreeMap<At, u64>,
     burned: BTreeSet<At>,
     batches: BTreeMap<At, u64>,
+    /// How much of whose database each site held at the last look.
+    held_before: BTreeMap<(At, At), u64>,
     looks: u64,
 }
 
@@ -49,6 +51,7 @@ impl Checker {
             safe: BTreeMap::new(),
             burned: BTreeSet::new(),
             batches: BTreeMap::new(),
+            held_before: BTreeMap::new(),
             looks: 0,
         }
     }
@@ -111,6 +114,11 @@ impl Checker {
     /// A batch of the origin is damaged in the carrier's journal for good.
     pub fn rotten(&mut self, carrier: At, origin: At) {
         self.rotten.insert((carrier, origin));
+    }
+
+    /// Whether any journal was.
+    pub fn was_damaged(&self) -> bool {
+        !self.rotten.is_empty()
     }
 
     /// Whether that journal was damaged by hand.

@@ -5,7 +5,7 @@ use super::{Checked, Drive, Item};
 use crate::chronicle::Condition;
 use crate::network::Access;
 use crate::plan::{At, DAY, Night, OPEN};
-use crate::workload::Program;
+use crate::workload;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
@@ -154,12 +154,12 @@ impl Drive<'_> {
         if shop.burned {
             return Ok(());
         }
-        shop.open = true;
+        shop.set_open(true);
         if day == 0 {
             let name = self.name(at);
-            let till = Till::new(Program::open(self.world, name, FILE, &format!("till {}", at.0)));
+            let till = Till::new(workload::Till::open(self.world, name, FILE, &format!("till {}", at.0)));
             let between = till.clone();
-            self.world.set_between_steps(name, move |_| drop(between.lock().act_between()));
+            self.world.set_between_steps(name, move |_| between.act_between());
             self.shops[at.0].till = Some(till);
             self.tell(format!("{name} opens"));
         }
@@ -172,7 +172,7 @@ impl Drive<'_> {
     }
 
     async fn close(&mut self, at: At, day: u32) -> Checked {
-        self.shops[at.0].open = false;
+        self.shops[at.0].set_open(false);
         let shop = &self.shops[at.0];
         if shop.held || shop.burned || shop.condition == Condition::Off {
             return Ok(());
@@ -194,7 +194,7 @@ impl Drive<'_> {
             && let Some(till) = shop.till.clone()
         {
             let before = shop.commits();
-            till.lock().act();
+            till.act();
             let shop = &mut self.shops[at.0];
             if shop.condition == Condition::NodeDown {
                 shop.unseen += shop.commits() - before;
@@ -210,7 +210,7 @@ impl Drive<'_> {
     /// What its application complained of.
     pub fn settle_accounts(&mut self, at: At) -> Checked {
         let Some(till) = self.shops[at.0].till.clone() else { return Ok(()) };
-        let complaint = till.lock().complaint();
+        let complaint = till.lock().violations().first().map(ToString::to_string);
         match complaint {
             None => Ok(()),
             Some(complaint) => Err(self.broken(
@@ -280,7 +280,7 @@ impl Drive<'_> {
     /// Switches a PC off as it should be.
     pub async fn shut_down(&mut self, at: At) -> Checked {
         let name = self.name(at);
-        self.quit_till(at);
+        self.shops[at.0].set_open(false);
         self.world.shut_down(name).await;
         self.set_condition(at, Condition::Off);
         self.tell(format!("{name} is switched off"));
@@ -336,12 +336,6 @@ impl Drive<'_> {
         if self.shops[at.0].open {
             let later = Duration::from_secs(20 + self.random.below(600));
             self.put_in(later, Item::Boot(at));
-        }
-    }
-
-    fn quit_till(&mut self, at: At) {
-        if let Some(till) = &self.shops[at.0].till {
-            till.lock().quit();
         }
     }
 

@@ -8,16 +8,17 @@ mod rest;
 mod shop;
 
 pub use agenda::Item;
-pub use shop::{Shop, Till};
+pub use shop::{DATABASE, FILE, Shop, Till};
 
 use crate::checker::Checker;
 use crate::chronicle::{Chronicle, Condition};
+use crate::network::Line;
 use crate::outcome::{Failure, Figures, Outcome};
 use crate::plan::{At, Plan, Request};
 use crate::random::Random;
 use crate::world::World;
 use agenda::Agenda;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -84,14 +85,19 @@ pub struct Drive<'a> {
     pub fired: BTreeMap<u8, u64>,
     pub(crate) agenda: Agenda,
     pub(crate) active: BTreeMap<usize, crate::faults::Active>,
+    /// The numbers of faults that have fired.
+    pub(crate) done: BTreeSet<usize>,
+    /// The line that there is where nothing is wrong with it.
+    pub(crate) ordinary: Line,
     /// Faults that could not begin, or have not fired yet.
     pub(crate) waiting: usize,
-    random: Random,
+    pub(crate) random: Random,
 }
 
 impl<'a> Drive<'a> {
     fn new(world: &'a mut World, plan: &'a Plan, chronicle: &'a mut Chronicle) -> Self {
         let shops = plan.sites.iter().map(|name| Shop::new(name)).collect();
+        let ordinary = world.line();
         Self {
             world,
             plan,
@@ -101,6 +107,8 @@ impl<'a> Drive<'a> {
             fired: BTreeMap::new(),
             agenda: Agenda::default(),
             active: BTreeMap::new(),
+            done: BTreeSet::new(),
+            ordinary,
             waiting: plan.events.len(),
             random: plan.dice("drive"),
         }

@@ -21,15 +21,13 @@ impl Drive<'_> {
             let name = self.name(at);
             self.world.heal_computer(name);
             let shop = &mut self.shops[at.0];
-            (shop.held, shop.open) = (false, false);
+            shop.held = false;
+            shop.set_open(false);
             if shop.burned {
                 continue;
             }
             if !self.shops[at.0].is_on() {
                 self.start(at).await?;
-            }
-            if let Some(till) = &self.shops[at.0].till {
-                till.lock().quit();
             }
         }
         let begun = self.now();
@@ -163,7 +161,7 @@ impl Drive<'_> {
     /// H: at rest nothing is left to be told, but what somebody damaged for good.
     async fn look_at_alarms(&mut self) -> Checked {
         for at in self.places() {
-            if self.shops[at.0].burned || self.checker.was_told_forgery() {
+            if self.shops[at.0].burned || self.checker.was_damaged() {
                 continue;
             }
             let status = self.world.status(self.name(at)).await;

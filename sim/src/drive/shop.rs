@@ -2,8 +2,9 @@
 
 use crate::chronicle::Condition;
 use crate::oracle::History;
-use crate::workload::Till as Program;
+use crate::workload::{self, Operation, Outcome};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The file of a shop's database on its PC.
@@ -11,20 +12,60 @@ pub const FILE: &str = "shop.db";
 /// The name under which it is attached.
 pub const DATABASE: &str = "shop";
 
-/// The application at a till, which the drive calls on time and the world between two steps of the
-/// node.
+/// The application at a till, which the drive calls on time, and the world between two steps of
+/// the node.
 #[derive(Clone, Debug)]
-pub struct Till(Arc<Mutex<Program>>);
+pub struct Till(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    program: Mutex<workload::Till>,
+    fired: Mutex<BTreeMap<u8, u64>>,
+    manned: AtomicBool,
+}
 
 impl Till {
     /// Shares it.
-    pub fn new(program: Program) -> Self {
-        Self(Arc::new(Mutex::new(program)))
+    pub fn new(program: workload::Till) -> Self {
+        let (program, fired) = (Mutex::new(program), Mutex::default());
+        Self(Arc::new(Shared { program, fired, manned: AtomicBool::new(true) }))
     }
 
     /// To do something with it.
-    pub fn lock(&self) -> MutexGuard<'_, Program> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn lock(&self) -> MutexGuard<'_, workload::Till> {
+        self.0.program.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody works at it, also between the steps of the node.
+    pub fn man(&self, manned: bool) {
+        self.0.manned.store(manned, Ordering::Relaxed);
+    }
+
+    /// Does what comes next.
+    pub fn act(&self) {
+        let acted = self.lock().act();
+        self.note(acted.operation, &acted.outcome);
+    }
+
+    /// The same, between two steps of the node, if somebody is there.
+    pub fn act_between(&self) {
+        if self.0.manned.load(Ordering::Relaxed) {
+            self.act();
+        }
+    }
+
+    /// Does this; whether it is committed.
+    pub fn perform(&self, operation: Operation) -> bool {
+        let acted = self.lock().perform(operation);
+        self.note(acted.operation, &acted.outcome);
+        matches!(acted.outcome, Outcome::Committed(_))
+    }
+
+    fn note(&self, operation: Operation, outcome: &Outcome) {
+        if let (Some(fault), Outcome::Committed(_)) = (operation.fault(), outcome) {
+            let mut fired = self.0.fired.lock().unwrap_or_else(PoisonError::into_inner);
+            *fired.entry(fault).or_default() += 1;
+        }
     }
 }
 
@@ -45,7 +86,7 @@ pub struct Shop {
     pub held: bool,
     /// Whether it burned down.
     pub burned: bool,
-    /// Transactions committed while the node was down, and checkpoints of the application then.
+    /// Transactions committed while the node was down.
     pub unseen: u64,
 }
 
@@ -69,6 +110,17 @@ impl Shop {
         self.condition == Condition::On
     }
 
+    /// Opens or closes it.
+    pub fn set_open(&mut self, open: bool) {
+        self.open = open;
+        if let Some(till) = &self.till {
+            till.man(open);
+            if !open {
+                till.lock().quit();
+            }
+        }
+    }
+
     /// Whether its application can work.
     pub fn can_act(&self) -> bool {
         self.open && self.condition != Condition::Off && !self.burned
@@ -87,8 +139,8 @@ impl Shop {
     /// Counts the faults that its application brought about by itself.
     pub fn count_operations(&self, fired: &mut BTreeMap<u8, u64>) {
         let Some(till) = &self.till else { return };
-        for (number, times) in till.lock().fired() {
-            *fired.entry(number).or_default() += times;
+        for (number, times) in till.0.fired.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            *fired.entry(*number).or_default() += times;
         }
     }
 }

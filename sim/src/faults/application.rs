@@ -3,9 +3,7 @@
 use super::{Active, Begun, Ended};
 use crate::drive::{Checked, Drive};
 use crate::plan::{At, Fault};
-
-/// F44, in small.
-const MANY: u32 = 6000;
+use crate::workload::{Operation, Outcome};
 
 impl Drive<'_> {
     pub(super) fn begin_application(&mut self, fault: Fault) -> Begun {
@@ -15,18 +13,21 @@ impl Drive<'_> {
         }
         let Some(till) = self.shops[at.0].till.clone() else { return Begun::NotNow };
         let done = match fault {
-            Fault::LockHeld(_) => till.lock().hold_lock(),
-            Fault::LongReader(_) => till.lock().begin_long_read(),
-            Fault::Bulk(_) => return if self.bulk(at, MANY) { Begun::Over } else { Begun::NotNow },
+            Fault::LockHeld(_) => {
+                let _ = till.lock().hold_lock();
+                till.lock().holds_lock()
+            }
+            Fault::LongReader(_) => till.lock().begin_thinking() == Outcome::Nothing,
+            Fault::Bulk(_) => return if self.bulk(at) { Begun::Over } else { Begun::NotNow },
             _ => false,
         };
         if done { Begun::Going } else { Begun::NotNow }
     }
 
-    /// One transaction of so many rows; whether it is committed.
-    pub(super) fn bulk(&mut self, at: At, rows: u32) -> bool {
-        let Some(till) = self.shops[at.0].till.clone() else { return false };
-        till.lock().bulk_import(rows)
+    /// One transaction of many rows; whether it is committed.
+    pub(super) fn bulk(&mut self, at: At) -> bool {
+        let till = self.shops[at.0].till.clone();
+        till.is_some_and(|till| till.perform(Operation::BulkImport))
     }
 
     pub(super) async fn end_application(&mut self, active: &Active) -> Checked<Ended> {
@@ -35,8 +36,9 @@ impl Drive<'_> {
         };
         let Some(till) = self.shops[at.0].till.clone() else { return Ok(Ended::Idle) };
         let done = match active.event.fault {
-            Fault::LockHeld(_) => till.lock().let_go(true),
-            Fault::LongReader(_) => till.lock().end_long_read_with_a_write(),
+            Fault::LockHeld(_) => matches!(till.lock().let_go(true), Outcome::Committed(_)),
+            // Its own other programs may have written meanwhile: then it gives up, as it would alone.
+            Fault::LongReader(_) => till.lock().finish_thinking() != Outcome::Nothing,
             _ => false,
         };
         self.settle_accounts(at)?;

@@ -31,10 +31,7 @@ impl Drive<'_> {
         }
         // The shop's software is closed meanwhile, as far as one can see.
         self.shops[at.0].held = true;
-        self.shops[at.0].open = false;
-        if let Some(till) = &self.shops[at.0].till {
-            till.lock().quit();
-        }
+        self.shops[at.0].set_open(false);
         if matches!(fault, Fault::StaleWal(_)) {
             self.stop_node(at).await?;
         }
@@ -65,7 +62,7 @@ impl Drive<'_> {
         }
         self.checker.is_not_itself(at, false);
         self.shops[at.0].held = false;
-        self.shops[at.0].open = true;
+        self.shops[at.0].set_open(true);
         Ok(Begun::Over)
     }
 
@@ -136,11 +133,11 @@ impl Drive<'_> {
         self.tell(format!("somebody deletes rows in {name}'s copy of {}", self.name(origin)));
         self.checker.spoiled(site, origin, true);
         self.world.disk(name).write_to(&mirror, |connection| {
-            connection.execute_batch("PRAGMA foreign_keys = OFF; DELETE FROM product")
+            connection.execute_batch("PRAGMA foreign_keys = OFF; DELETE FROM products")
         });
         if let Some(till) = self.shops[origin.0].till.clone() {
             for _ in 0..20 {
-                till.lock().perform(Operation::Edit);
+                till.perform(Operation::Edit);
             }
         }
         let told = self

@@ -5,6 +5,7 @@ use crate::chronicle::Condition;
 use crate::disk::Torn;
 use crate::drive::{Checked, Drive, Item};
 use crate::plan::{At, Fault, Step};
+use crate::workload::Operation;
 use std::time::Duration;
 
 /// How often a fuse is set anew until it falls in the right step; then the plug is pulled.
@@ -152,7 +153,7 @@ impl Drive<'_> {
         }
         let written = shop.unseen > 0;
         if let Some(till) = shop.till.clone() {
-            till.lock().checkpoint();
+            till.perform(Operation::Checkpoint);
         }
         self.shops[at.0].held = false;
         self.start(at).await?;
@@ -186,7 +187,7 @@ impl Drive<'_> {
             self.plug(at).await?;
         }
         self.shops[at.0].burned = true;
-        self.shops[at.0].open = false;
+        self.shops[at.0].set_open(false);
         self.tell(format!("{name} burns down"));
         self.checker.burned(at);
         Ok(Begun::Over)

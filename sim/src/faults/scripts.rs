@@ -93,17 +93,14 @@ impl Drive<'_> {
 
     /// Closes the first's till and waits until the second shows all it wrote; whether it does.
     async fn hand_over(&mut self, first: At, second: At) -> Checked<bool> {
-        if let Some(till) = &self.shops[first.0].till {
-            till.lock().quit();
-        }
-        let open = std::mem::replace(&mut self.shops[first.0].open, false);
+        self.shops[first.0].set_open(false);
         let commits = self.shops[first.0].commits();
         let shown = self
             .pass_while(20 * MINUTE, async |drive: &mut Self| {
                 drive.shows(second, first) >= Some(commits)
             })
             .await?;
-        self.shops[first.0].open = open;
+        self.shops[first.0].set_open(true);
         Ok(shown)
     }
 

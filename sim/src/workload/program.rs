@@ -1,0 +1,54 @@
+//! One program of a till: a connection, which the oracle's witness watches, and what is set on it
+//! whenever it is opened anew.
+
+use crate::oracle::Witness;
+use crate::world::application::Application;
+use rusqlite::Connection;
+
+/// How the application has its database keep its journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Journal {
+    /// `journal_mode=WAL`.
+    Wal,
+    /// `journal_mode=DELETE`.
+    Delete,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Program {
+    application: Application,
+    witness: Witness,
+}
+
+impl Program {
+    pub fn new(application: Application) -> Self {
+        Self { application, witness: Witness::default() }
+    }
+
+    /// Does something on its connection, with the witness of it.
+    pub fn run<T>(
+        &self,
+        work: impl FnOnce(&Connection, &Witness) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let fresh = !self.witness.is_watching();
+        self.application.run(|connection| {
+            if fresh {
+                connection.set_prepared_statement_cache_capacity(128);
+                connection.execute_batch("PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL")?;
+                self.witness.watch(connection)?;
+            }
+            work(connection, &self.witness)
+        })
+    }
+
+    /// Whether its connection is open.
+    pub fn is_open(&self) -> bool {
+        self.witness.is_watching()
+    }
+
+    /// Ends.
+    pub fn quit(&self) {
+        self.application.quit();
+    }
+}
