@@ -27,6 +27,7 @@ pub mod stories;
 pub mod trace;
 pub mod world;
 
-pub use network::Line;
+pub use clock::start_of_year;
+pub use network::{Access, Counts, Line};
 pub use world::application::Application;
 pub use world::{Figures, World, run};
