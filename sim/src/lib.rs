@@ -31,6 +31,7 @@ pub mod trace;
 pub mod workload;
 pub mod world;
 
-pub use network::Line;
+pub use clock::start_of_year;
+pub use network::{Access, Counts, Line};
 pub use world::application::Application;
 pub use world::{Figures, World, run};

@@ -1,10 +1,11 @@
 //! The record of every packet that was sent. Two runs of one seed have the same.
 //!
 //! A packet's content is not in it: keys of a TLS session come from the system's randomness, which
-//! nothing but the bytes depends on.
+//! nothing but the bytes depends on. Kept is a running hash, and the packets themselves only once
+//! somebody asked for them: a run of many days has millions.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use std::time::Duration;
 pub struct Packet {
     /// When, from the world's begin.
     pub time: Duration,
-    /// From where.
+    /// From where, as others see it.
     pub source: SocketAddr,
     /// To where.
     pub destination: SocketAddr,
@@ -28,33 +29,103 @@ impl fmt::Display for Packet {
     }
 }
 
+impl Packet {
+    /// All of it, in a form of its own length.
+    fn bytes(&self) -> [u8; 60] {
+        let mut bytes = [0; 60];
+        bytes[..16].copy_from_slice(&self.time.as_nanos().to_le_bytes());
+        bytes[16..34].copy_from_slice(&address(self.source));
+        bytes[34..52].copy_from_slice(&address(self.destination));
+        bytes[52..].copy_from_slice(&(self.size as u64).to_le_bytes());
+        bytes
+    }
+}
+
+fn address(address: SocketAddr) -> [u8; 18] {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    let mut bytes = [0; 18];
+    bytes[..16].copy_from_slice(&ip.octets());
+    bytes[16..].copy_from_slice(&address.port().to_le_bytes());
+    bytes
+}
+
 /// All packets of a world, in order.
 #[derive(Debug, Default)]
-pub struct Trace(Mutex<Vec<Packet>>);
+pub struct Trace(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    hasher: blake3::Hasher,
+    totals: (u64, u64),
+    kept: Option<Vec<Packet>>,
+}
 
 impl Trace {
     /// Notes a packet.
-    pub fn record(&self, packet: Packet) {
-        self.0.lock().unwrap().push(packet);
+    pub fn record(&self, packet: &Packet) {
+        let mut state = self.0.lock().unwrap();
+        state.hasher.update(&packet.bytes());
+        state.totals.0 += 1;
+        state.totals.1 += packet.size as u64;
+        if let Some(kept) = &mut state.kept {
+            kept.push(*packet);
+        }
+    }
+
+    /// Keeps the packets themselves from now on.
+    pub fn keep(&self) {
+        self.0.lock().unwrap().kept.get_or_insert_default();
     }
 
     /// How many packets and bytes of payload there were.
     pub fn totals(&self) -> (u64, u64) {
-        let packets = self.0.lock().unwrap();
-        (packets.len() as u64, packets.iter().map(|packet| packet.size as u64).sum())
+        self.0.lock().unwrap().totals
     }
 
-    /// All packets so far.
+    /// All packets since [`Trace::keep`]; none without it.
     pub fn packets(&self) -> Vec<Packet> {
-        self.0.lock().unwrap().clone()
+        self.0.lock().unwrap().kept.clone().unwrap_or_default()
     }
 
-    /// The hash of them all.
+    /// The hash of all packets so far.
     pub fn hash(&self) -> blake3::Hash {
-        let mut hasher = blake3::Hasher::new();
-        for packet in self.0.lock().unwrap().iter() {
-            hasher.update(packet.to_string().as_bytes()).update(b"\n");
+        self.0.lock().unwrap().hasher.finalize()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(size: usize) -> Packet {
+        let source = "10.0.0.1:4433".parse().unwrap();
+        let destination = "10.0.0.2:4433".parse().unwrap();
+        Packet { time: Duration::from_millis(5), source, destination, size }
+    }
+
+    #[test]
+    fn every_part_of_a_packet_counts_and_the_list_is_kept_on_demand() {
+        let (one, two) = (Trace::default(), Trace::default());
+        one.record(&packet(1));
+        two.keep();
+        two.record(&packet(1));
+        assert_eq!(one.hash(), two.hash());
+        assert_eq!((one.totals(), one.packets()), ((1, 1), vec![]));
+        assert_eq!(two.packets(), vec![packet(1)]);
+        let other = packet(1);
+        let others = [
+            Packet { time: Duration::from_millis(6), ..other },
+            Packet { source: other.destination, ..other },
+            Packet { destination: other.source, ..other },
+            packet(2),
+        ];
+        for other in others {
+            let trace = Trace::default();
+            trace.record(&other);
+            assert_ne!(trace.hash(), one.hash(), "{other}");
         }
-        hasher.finalize()
     }
 }

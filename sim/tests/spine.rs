@@ -21,6 +21,7 @@ fn cpu() -> f64 {
 fn tell(seed: u64, story: impl AsyncFnOnce(&mut World)) -> Outcome {
     let begun = cpu();
     let (outcome, figures) = run(seed, async |world: &mut World| {
+        world.trace().keep();
         story(world).await;
         let outcome = Outcome {
             packets: world.trace().packets(),

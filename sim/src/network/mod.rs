@@ -1,48 +1,33 @@
 //! The network between the sites: UDP packets that take their time, come out of order, get lost
-//! or come twice, as the seed decides; and cuts, across which nothing passes.
+//! or come twice, as the seed decides; lines that are slow, cut one way or both, or swallow large
+//! packets; sites behind NATs, and addresses that change.
 //!
-//! Every computer has one IPv4 address. A socket bound to `[::]` serves it as the real systems do:
-//! its peers' addresses appear mapped into IPv6. There is no NAT and no limit of bandwidth.
+//! A computer is named by the address that it was given first; where it is now is its `host`'s
+//! matter. A socket bound to `[::]` serves IPv4 as the real systems do: its peers' addresses appear
+//! mapped into IPv6. What a packet meets is decided when it is sent: a cut, a NAT or a change of
+//! address that comes while it is under way does not stop it.
+
+mod counts;
+mod host;
+mod line;
+mod socket;
 
 use crate::clock::Clock;
 use crate::random::Random;
 use crate::trace::{Packet, Trace};
-use quinn::udp::{EcnCodepoint, RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, UdpPoller};
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, IoSliceMut};
+use host::{Host, Passage};
+use line::Way;
+use quinn::udp::Transmit;
+use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tokio::time::{Instant, Sleep, sleep_until};
 
-/// What lies between any two sites.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line {
-    /// The least time a packet takes.
-    pub latency: Duration,
-    /// What may be added to it; packets overtake one another.
-    pub jitter: Duration,
-    /// Packets lost, of ten thousand.
-    pub lost: u64,
-    /// Packets that come twice, of ten thousand.
-    pub doubled: u64,
-}
-
-impl Line {
-    /// Some line of an ordinary country: 10 to 80 ms one way, up to 1 % lost.
-    pub fn some(random: &mut Random) -> Self {
-        let latency = 10 + random.below(70);
-        Self {
-            latency: Duration::from_millis(latency),
-            jitter: Duration::from_millis(1 + random.below(latency / 2)),
-            lost: random.below(100),
-            doubled: random.below(30),
-        }
-    }
-}
+pub use counts::Counts;
+pub use host::Access;
+pub use line::Line;
+pub use socket::Socket;
 
 /// The network.
 #[derive(Debug)]
@@ -56,20 +41,41 @@ pub struct Network {
 struct State {
     random: Random,
     line: Line,
-    sockets: BTreeMap<SocketAddr, Weak<Socket>>,
-    cuts: BTreeSet<(IpAddr, IpAddr)>,
+    hosts: BTreeMap<IpAddr, Host>,
+    /// Whose an address is now.
+    outside: BTreeMap<IpAddr, IpAddr>,
+    names: BTreeMap<String, IpAddr>,
+    sockets: BTreeMap<(IpAddr, u16), Weak<Socket>>,
+    ways: BTreeMap<(IpAddr, IpAddr), Way>,
     numbered: u64,
 }
 
 impl Network {
     /// A network without computers.
     pub fn new(clock: Clock, trace: Arc<Trace>, mut random: Random) -> Self {
-        let line = Line::some(&mut random);
-        let (sockets, cuts) = (BTreeMap::new(), BTreeSet::new());
-        Self { clock, trace, state: Mutex::new(State { random, line, sockets, cuts, numbered: 0 }) }
+        let state = State {
+            line: Line::some(&mut random),
+            random,
+            hosts: BTreeMap::new(),
+            outside: BTreeMap::new(),
+            names: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+            ways: BTreeMap::new(),
+            numbered: 0,
+        };
+        Self { clock, trace, state: Mutex::new(state) }
     }
 
-    /// What lies between the sites.
+    /// Connects a computer, which has a name for those who look it up. One that binds a socket
+    /// without is connected directly, and has no name.
+    pub fn connect(&self, computer: IpAddr, name: &str, access: Access) {
+        let mut state = self.state.lock().unwrap();
+        state.hosts.insert(computer, Host::new(computer, access));
+        state.outside.insert(computer, computer);
+        state.names.insert(name.to_owned(), computer);
+    }
+
+    /// What lies between sites where nothing else was said.
     pub fn line(&self) -> Line {
         self.state.lock().unwrap().line
     }
@@ -79,20 +85,109 @@ impl Network {
         self.state.lock().unwrap().line = line;
     }
 
-    /// Lets nothing pass between two computers any more.
-    pub fn cut(&self, a: IpAddr, b: IpAddr) {
-        self.state.lock().unwrap().cuts.insert((a.min(b), a.max(b)));
+    /// What lies on the way from one computer to another.
+    pub fn line_from(&self, from: IpAddr, to: IpAddr) -> Line {
+        let state = self.state.lock().unwrap();
+        state.ways.get(&(from, to)).and_then(|way| way.line).unwrap_or(state.line)
     }
 
-    /// Lets packets pass again.
-    pub fn heal(&self, a: IpAddr, b: IpAddr) {
-        self.state.lock().unwrap().cuts.remove(&(a.min(b), a.max(b)));
+    /// Gives that way a line of its own, or takes it away again.
+    pub fn set_line_from(&self, from: IpAddr, to: IpAddr, line: Option<Line>) {
+        self.state.lock().unwrap().way(from, to).line = line;
+    }
+
+    /// Lets nothing pass from one computer to another any more, or lets it pass again.
+    pub fn set_cut(&self, from: IpAddr, to: IpAddr, cut: bool) {
+        self.state.lock().unwrap().way(from, to).cut = cut;
+    }
+
+    /// Lets no UDP of a computer pass any more, in or out; it still finds names.
+    pub fn block_udp(&self, computer: IpAddr) {
+        self.state.lock().unwrap().host(computer).passage = Passage::UdpBlocked;
+    }
+
+    /// Lets nothing of a computer pass any more; it finds no names either.
+    pub fn isolate(&self, computer: IpAddr) {
+        self.state.lock().unwrap().host(computer).passage = Passage::Isolated;
+    }
+
+    /// Ends both.
+    pub fn let_through(&self, computer: IpAddr) {
+        self.state.lock().unwrap().host(computer).passage = Passage::Open;
+    }
+
+    /// Ends all cuts, blocks and isolations, and takes all lines of their own away.
+    pub fn heal_all(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.hosts.values_mut().for_each(|host| host.passage = Passage::Open);
+        for way in state.ways.values_mut() {
+            (way.cut, way.line) = (false, None);
+        }
+    }
+
+    /// Gives a computer, or the NAT before it, another address; its name gives it after a while.
+    /// A NAT knows nothing of its mappings any more.
+    pub fn move_host(&self, computer: IpAddr, name_follows: Duration) {
+        let mut state = self.state.lock().unwrap();
+        let host = state.host(computer);
+        let before = host.outside;
+        host.move_on(name_follows);
+        let outside = host.outside;
+        state.outside.remove(&before);
+        state.outside.insert(outside, computer);
+    }
+
+    /// How long the mappings of a computer's NAT last from now on, if it has one.
+    pub fn set_nat_idle(&self, computer: IpAddr, idle: Duration) {
+        self.state.lock().unwrap().host(computer).set_nat_idle(idle);
+    }
+
+    /// The address of a computer's interface.
+    pub fn interface(&self, computer: IpAddr) -> IpAddr {
+        self.state.lock().unwrap().host(computer).inside
+    }
+
+    /// Where others see a computer.
+    pub fn outside(&self, computer: IpAddr) -> IpAddr {
+        self.state.lock().unwrap().host(computer).outside
+    }
+
+    /// Whether others can dial it where its interface is.
+    pub fn is_direct(&self, computer: IpAddr) -> bool {
+        self.interface(computer) == self.outside(computer)
+    }
+
+    /// What a computer that looks up a name finds.
+    pub fn find(&self, computer: IpAddr, name: &str) -> Option<IpAddr> {
+        let mut state = self.state.lock().unwrap();
+        if state.host(computer).passage == Passage::Isolated {
+            return None;
+        }
+        let named = state.names.get(name).copied()?;
+        state.hosts.get(&named)?.named()
+    }
+
+    /// What became of what one computer sent to another.
+    pub fn counts_from(&self, from: IpAddr, to: IpAddr) -> Counts {
+        self.state.lock().unwrap().ways.get(&(from, to)).map(|way| way.counts).unwrap_or_default()
+    }
+
+    /// What became of all packets.
+    pub fn counts(&self) -> Counts {
+        let mut all = Counts::default();
+        self.state.lock().unwrap().ways.values().for_each(|way| all += way.counts);
+        all
+    }
+
+    /// How often a computer's NAT gave what it sends another port.
+    pub fn rebindings(&self, computer: IpAddr) -> u64 {
+        self.state.lock().unwrap().host(computer).rebindings()
     }
 
     /// Takes a computer's sockets off the network for ever: nothing they send goes out, and
     /// nothing reaches them.
     pub fn unplug(&self, computer: IpAddr) {
-        self.state.lock().unwrap().sockets.retain(|address, _| address.ip() != computer);
+        self.state.lock().unwrap().sockets.retain(|(whose, _), _| *whose != computer);
     }
 
     /// A socket of a computer.
@@ -104,11 +199,12 @@ impl Network {
         computer: IpAddr,
         address: SocketAddr,
     ) -> io::Result<Arc<Socket>> {
-        if !address.ip().is_unspecified() && address.ip() != computer {
+        let mut state = self.state.lock().unwrap();
+        let inside = state.host(computer).inside;
+        if !address.ip().is_unspecified() && address.ip() != inside {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }
-        let mut state = self.state.lock().unwrap();
-        let free = |port: u16| !state.sockets.contains_key(&SocketAddr::new(computer, port));
+        let free = |port: u16| !state.sockets.contains_key(&(computer, port));
         let port = match address.port() {
             0 => (49_152..=u16::MAX).find(|port| free(*port)),
             port => free(port).then_some(port),
@@ -118,182 +214,90 @@ impl Network {
         let socket = Arc::new(Socket {
             network: Arc::clone(self),
             number: state.numbered,
-            outside: SocketAddr::new(computer, port),
+            place: (computer, port),
             local: SocketAddr::new(address.ip(), port),
             inbox: Mutex::default(),
         });
-        state.sockets.insert(socket.outside, Arc::downgrade(&socket));
+        state.sockets.insert(socket.place, Arc::downgrade(&socket));
         Ok(socket)
     }
 
     fn send(&self, from: &Socket, transmit: &Transmit<'_>) {
         let to = transmit.destination;
         let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+        let size = transmit.contents.len();
+        let elapsed = self.clock.elapsed();
         let mut state = self.state.lock().unwrap();
         if !state.is_plugged(from) {
             return;
         }
-        self.trace.record(Packet {
-            time: self.clock.elapsed(),
-            source: from.outside,
-            destination: to,
-            size: transmit.contents.len(),
-        });
-        let line = state.line;
-        let lost = state.random.happens(line.lost);
-        let copies = if state.random.happens(line.doubled) { 2 } else { 1 };
-        let (a, b) = (from.outside.ip(), to.ip());
-        let cut = state.cuts.contains(&(a.min(b), a.max(b)));
-        let target = state.sockets.get(&to).and_then(Weak::upgrade);
-        let Some(target) = target.filter(|_| !lost && !cut) else { return };
-        for _ in 0..copies {
-            let jitter = u64::try_from(line.jitter.as_micros()).unwrap_or(u64::MAX);
-            let jitter = Duration::from_micros(state.random.below(jitter));
+        let (computer, port) = from.place;
+        let sender = state.host(computer);
+        let source = sender.seen_from(port, to);
+        let mut open = sender.passage == Passage::Open;
+        self.trace.record(&Packet { time: elapsed, source, destination: to, size });
+
+        // What goes to nobody's address is booked under it.
+        let receiver = state.outside.get(&to.ip()).copied();
+        let State { hosts, ways, random, line, .. } = &mut *state;
+        let way = ways.entry((computer, receiver.unwrap_or(to.ip()))).or_default();
+        way.counts.packets += 1;
+        way.counts.bytes += size as u64;
+        let Some(host) = receiver.and_then(|receiver| hosts.get(&receiver)) else {
+            way.counts.nowhere += 1;
+            return;
+        };
+        open &= host.passage == Passage::Open;
+        if !open {
+            way.counts.cut += 1;
+            return;
+        }
+        let arrivals = way.carry(&way.line.unwrap_or(*line), size, elapsed, random);
+        if arrivals[0].is_none() {
+            return;
+        }
+        let Some(port) = host.port_inside(to.port(), source) else {
+            way.counts.refused += 1;
+            return;
+        };
+        let target = receiver.and_then(|receiver| state.sockets.get(&(receiver, port)));
+        let Some(target) = target.and_then(Weak::upgrade) else {
+            if let Some(receiver) = receiver {
+                state.way(computer, receiver).counts.nowhere += 1;
+            }
+            return;
+        };
+        for due in arrivals.into_iter().flatten() {
             state.numbered += 1;
-            let due = (Instant::now() + line.latency + jitter, state.numbered);
-            target.deliver(due, from.outside, transmit);
+            target.deliver((due, state.numbered), source, transmit);
+        }
+    }
+
+    /// A socket ends.
+    fn forget(&self, socket: &Socket) {
+        let mut state = self.state.lock().unwrap();
+        // One that was bound since stays. This one can't be upgraded any more.
+        if state.sockets.get(&socket.place).is_some_and(|held| held.strong_count() == 0) {
+            state.sockets.remove(&socket.place);
         }
     }
 }
 
 impl State {
     fn is_plugged(&self, socket: &Socket) -> bool {
-        let held = self.sockets.get(&socket.outside).and_then(Weak::upgrade);
+        let held = self.sockets.get(&socket.place).and_then(Weak::upgrade);
         held.is_some_and(|held| held.number == socket.number)
     }
-}
 
-/// One socket of one boot of a computer. One that was unplugged is dead, whoever has its port
-/// now: sending goes nowhere, and nothing is received.
-#[derive(Debug)]
-pub struct Socket {
-    network: Arc<Network>,
-    number: u64,
-    /// Where others see it.
-    outside: SocketAddr,
-    /// What it was bound to.
-    local: SocketAddr,
-    inbox: Mutex<Inbox>,
-}
-
-#[derive(Debug, Default)]
-struct Inbox {
-    packets: BTreeMap<(Instant, u64), Arriving>,
-    timer: Option<Pin<Box<Sleep>>>,
-    reader: Option<Waker>,
-}
-
-#[derive(Debug)]
-struct Arriving {
-    source: SocketAddr,
-    ecn: Option<EcnCodepoint>,
-    bytes: Vec<u8>,
-}
-
-impl Socket {
-    fn deliver(&self, due: (Instant, u64), source: SocketAddr, transmit: &Transmit<'_>) {
-        let mut inbox = self.inbox.lock().unwrap();
-        let first = inbox.packets.keys().next().is_none_or(|next| due < *next);
-        let bytes = transmit.contents.to_vec();
-        inbox.packets.insert(due, Arriving { source, ecn: transmit.ecn, bytes });
-        if first && let Some(reader) = inbox.reader.take() {
-            reader.wake();
-        }
+    fn way(&mut self, from: IpAddr, to: IpAddr) -> &mut Way {
+        self.ways.entry((from, to)).or_default()
     }
 
-    /// How a peer's address appears at this socket.
-    fn seen(&self, address: SocketAddr) -> SocketAddr {
-        match (self.local.ip(), address.ip()) {
-            (IpAddr::V6(_), IpAddr::V4(ip)) => {
-                SocketAddr::new(ip.to_ipv6_mapped().into(), address.port())
-            }
-            _ => address,
-        }
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let mut state = self.network.state.lock().unwrap();
-        // One that was bound since stays. This one can't be upgraded any more.
-        if state.sockets.get(&self.outside).is_some_and(|held| held.strong_count() == 0) {
-            state.sockets.remove(&self.outside);
-        }
-    }
-}
-
-impl AsyncUdpSocket for Socket {
-    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Box::pin(AlwaysReady)
-    }
-
-    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.network.send(self, transmit);
-        Ok(())
-    }
-
-    fn poll_recv(
-        &self,
-        context: &mut Context<'_>,
-        buffers: &mut [IoSliceMut<'_>],
-        meta: &mut [RecvMeta],
-    ) -> Poll<io::Result<usize>> {
-        let mut inbox = self.inbox.lock().unwrap();
-        let mut received = 0;
-        while let Some(next) = inbox.packets.first_entry() {
-            let (due, _) = *next.key();
-            if due > Instant::now() {
-                if received > 0 {
-                    break;
-                }
-                let timer = inbox.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
-                timer.as_mut().reset(due);
-                match timer.as_mut().poll(context) {
-                    // The timer is as coarse as a millisecond, and never early.
-                    Poll::Ready(()) => continue,
-                    Poll::Pending => break,
-                }
-            }
-            let (Some(buffer), Some(about)) = (buffers.get_mut(received), meta.get_mut(received))
-            else {
-                break;
-            };
-            let packet = next.remove();
-            // As with real sockets, what does not fit is cut off.
-            let length = packet.bytes.len().min(buffer.len());
-            buffer[..length].copy_from_slice(&packet.bytes[..length]);
-            *about = RecvMeta {
-                addr: self.seen(packet.source),
-                len: length,
-                stride: length,
-                ecn: packet.ecn,
-                dst_ip: None,
-            };
-            received += 1;
-        }
-        if received > 0 {
-            return Poll::Ready(Ok(received));
-        }
-        inbox.reader = Some(context.waker().clone());
-        Poll::Pending
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.local)
-    }
-
-    fn may_fragment(&self) -> bool {
-        false
-    }
-}
-
-/// Sending never waits.
-#[derive(Debug)]
-struct AlwaysReady;
-
-impl UdpPoller for AlwaysReady {
-    fn poll_writable(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn host(&mut self, computer: IpAddr) -> &mut Host {
+        self.hosts.entry(computer).or_insert_with(|| {
+            self.outside.insert(computer, computer);
+            Host::new(computer, Access::Direct)
+        })
     }
 }
 
@@ -308,106 +312,4 @@ pub fn listen() -> SocketAddr {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn network(line: Line) -> Arc<Network> {
-        let (clock, random) = (Clock::start(), Random::new(1, "network"));
-        let network = Arc::new(Network::new(clock, Arc::default(), random));
-        network.set_line(line);
-        network
-    }
-
-    fn clean() -> Line {
-        let (latency, jitter) = (Duration::from_millis(50), Duration::from_millis(1));
-        Line { latency, jitter, lost: 0, doubled: 0 }
-    }
-
-    fn send(from: &Socket, destination: SocketAddr, contents: &[u8]) {
-        let transmit =
-            Transmit { destination, ecn: None, contents, segment_size: None, src_ip: None };
-        from.try_send(&transmit).unwrap();
-    }
-
-    async fn receive(socket: &Socket) -> (SocketAddr, Vec<u8>) {
-        std::future::poll_fn(|context| {
-            let (mut buffer, mut meta) = ([0; 100], [RecvMeta::default()]);
-            let polled = socket.poll_recv(context, &mut [IoSliceMut::new(&mut buffer)], &mut meta);
-            polled.map(|count| {
-                assert_eq!(count.unwrap(), 1);
-                (meta[0].addr, buffer[..meta[0].len].to_vec())
-            })
-        })
-        .await
-    }
-
-    async fn count(socket: &Socket) -> u64 {
-        let mut received = 0;
-        while tokio::time::timeout(Duration::from_secs(1), receive(socket)).await.is_ok() {
-            received += 1;
-        }
-        received
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_packet_takes_its_time_and_shows_where_it_is_from() {
-        let network = network(clean());
-        let a = network.bind(address_of(1), listen()).unwrap();
-        let b = network.bind(address_of(2), "0.0.0.0:0".parse().unwrap()).unwrap();
-        assert_eq!(a.local_addr().unwrap(), listen());
-        let begun = Instant::now();
-        send(&b, "10.0.0.1:4433".parse().unwrap(), b"hello");
-        let (from, content) = receive(&a).await;
-        assert!((50..=53).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
-        assert_eq!(content, b"hello");
-        assert_eq!(from.ip().to_canonical(), address_of(2));
-        assert!(from.is_ipv6(), "a socket at [::] sees IPv4 mapped");
-        send(&a, from, b"well");
-        assert_eq!(receive(&b).await, ("10.0.0.1:4433".parse().unwrap(), b"well".to_vec()));
-        assert!(network.bind(address_of(1), listen()).is_err(), "the port is taken");
-        drop(a);
-        assert!(network.bind(address_of(1), listen()).is_ok(), "and free again");
-        assert!(network.bind(address_of(1), SocketAddr::new(address_of(2), 1)).is_err());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn packets_are_lost_doubled_and_cut_off() {
-        let network = network(Line { lost: 2000, ..clean() });
-        let to = "10.0.0.1:4433".parse().unwrap();
-        let a = network.bind(address_of(1), listen()).unwrap();
-        let b = network.bind(address_of(2), listen()).unwrap();
-        let burst = || (0..1000).for_each(|_| send(&b, to, b"x"));
-        burst();
-        assert!((700..900).contains(&count(&a).await));
-        network.set_line(Line { doubled: 2000, ..clean() });
-        burst();
-        assert!((1100..1300).contains(&count(&a).await));
-        network.cut(address_of(1), address_of(2));
-        burst();
-        assert_eq!(count(&a).await, 0);
-        network.heal(address_of(1), address_of(2));
-        burst();
-        assert!(count(&a).await >= 1000);
-        // A computer without power: nothing out, nothing in.
-        network.unplug(address_of(2));
-        burst();
-        assert_eq!(count(&a).await, 0);
-        assert_eq!(network.trace.totals().0, 4000, "all that was sent, whatever became of it");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn packets_overtake_one_another() {
-        let network = network(Line { jitter: Duration::from_millis(40), ..clean() });
-        let to = "10.0.0.1:4433".parse().unwrap();
-        let a = network.bind(address_of(1), listen()).unwrap();
-        let b = network.bind(address_of(2), listen()).unwrap();
-        (0..50).for_each(|number| send(&b, to, &[number]));
-        let mut order = Vec::new();
-        for _ in 0..50 {
-            order.push(receive(&a).await.1[0]);
-        }
-        assert!(!order.is_sorted());
-        order.sort_unstable();
-        assert_eq!(order, (0..50).collect::<Vec<u8>>());
-    }
-}
+mod tests;

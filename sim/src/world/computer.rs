@@ -1,7 +1,7 @@
 //! A site's computer: what outlives its boots. Its address, its clock's error, its files, and the
 //! applications on it.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, WallClock};
 use crate::disk::Disk;
 use crate::disk::vfs::Here;
 use crate::network::Network;
@@ -18,10 +18,10 @@ use std::sync::{Arc, Mutex, Weak};
 pub struct Computer {
     /// The site's name.
     pub name: String,
-    /// Its address.
+    /// The address that it was given first: by it the network knows it.
     pub address: IpAddr,
-    /// What its clock says beyond the world's.
-    pub offset_ms: i64,
+    /// The one clock that its node, its SQLite and its applications read.
+    pub wall: WallClock,
     /// Where all its files lie.
     pub folder: PathBuf,
     pub(crate) clock: Clock,
@@ -42,7 +42,7 @@ impl Computer {
         Self {
             name: name.to_owned(),
             address,
-            offset_ms,
+            wall: WallClock::new(clock, offset_ms),
             folder: disk.folder(name),
             clock,
             network,
@@ -55,7 +55,7 @@ impl Computer {
 
     /// What its clock says.
     pub fn wall_clock(&self) -> WallTime {
-        self.clock.wall(self.offset_ms)
+        self.wall.now()
     }
 
     /// Whether the power is on.
@@ -64,6 +64,9 @@ impl Computer {
     }
 
     pub(crate) fn set_on(&self, on: bool) {
+        if on && !self.on.swap(on, Ordering::Relaxed) {
+            self.wall.power_on();
+        }
         self.on.store(on, Ordering::Relaxed);
     }
 
@@ -74,7 +77,8 @@ impl Computer {
 
     /// While it lives, SQLite on this thread has this computer's clock.
     pub fn here_for_sqlite(&self) -> Here {
-        Here::enter(self.offset_ms)
+        // Time stands still while SQLite works, so that the error of this moment is exact.
+        Here::enter(self.wall.now().0.saturating_sub(self.clock.wall(0).0))
     }
 
     /// Who is to be told of written files.

@@ -18,9 +18,6 @@ use std::time::Duration;
 /// Nobody's disk is ever full here yet.
 const FREE_SPACE: u64 = 100 << 30;
 
-/// Finds a site's address by its name.
-pub type Names = Arc<std::sync::Mutex<std::collections::BTreeMap<String, IpAddr>>>;
-
 /// See the module.
 #[derive(Debug)]
 pub struct SimEnvironment {
@@ -28,13 +25,12 @@ pub struct SimEnvironment {
     pub boot: Arc<Boot>,
     /// What does not.
     pub computer: Arc<Computer>,
-    names: Names,
 }
 
 impl SimEnvironment {
     /// The environment of a boot.
-    pub fn new(computer: Arc<Computer>, boot: Boot, names: Names) -> Self {
-        Self { boot: Arc::new(boot), computer, names }
+    pub fn new(computer: Arc<Computer>, boot: Boot) -> Self {
+        Self { boot: Arc::new(boot), computer }
     }
 
     /// The system's files, while the power is on, for what belongs to this computer.
@@ -83,7 +79,7 @@ impl Environment for SimEnvironment {
             // Asking takes a while.
             tokio::time::sleep(Duration::from_millis(20)).await;
             let found = address.rsplit_once(':').and_then(|(name, port)| {
-                let ip = self.names.lock().unwrap().get(name).copied()?;
+                let ip = self.computer.network.find(self.computer.address, name)?;
                 Some(SocketAddr::new(ip, port.parse().ok()?))
             });
             found.map(|address| vec![address]).ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -92,7 +88,7 @@ impl Environment for SimEnvironment {
 
     fn interfaces(&self) -> io::Result<Vec<IpAddr>> {
         self.boot.alive()?;
-        Ok(vec![self.computer.address, Ipv4Addr::LOCALHOST.into()])
+        Ok(vec![self.computer.network.interface(self.computer.address), Ipv4Addr::LOCALHOST.into()])
     }
 
     fn open_database(

@@ -5,6 +5,7 @@ use crate::world::application::Application;
 use crate::world::boot::Boot;
 pub mod application;
 pub(crate) mod boot;
+mod clocks;
 pub(crate) mod computer;
 pub(crate) mod environment;
 mod executor;
@@ -17,11 +18,11 @@ use crate::clock::Clock;
 use crate::content;
 use crate::disk::Disk;
 use crate::disk::vfs::Guard;
-use crate::network::{self, Network};
+use crate::network::{self, Access, Network};
 use crate::random::Random;
 use crate::trace::Trace;
 use crate::world::computer::Computer;
-use crate::world::environment::{Names, SimEnvironment};
+use crate::world::environment::SimEnvironment;
 use crate::world::notices::Notices;
 use node::directory::Directory;
 use node::engine::{AttachRequest, Attached, members};
@@ -76,7 +77,6 @@ pub struct World {
     trace: Arc<Trace>,
     network: Arc<Network>,
     disk: Arc<Disk>,
-    names: Names,
     clocks: Random,
     sites: BTreeMap<String, Place>,
     panics: u64,
@@ -119,7 +119,6 @@ impl World {
             trace,
             network: Arc::new(network),
             disk: Arc::new(Disk::new().unwrap()),
-            names: Names::default(),
             clocks: Random::new(seed, "clocks"),
             sites: BTreeMap::new(),
             panics: 0,
@@ -147,8 +146,13 @@ impl World {
     }
 
     /// A new site, running: the first founds the group, the others join it by an invitation of
-    /// the first that runs.
+    /// the first that runs and is not behind a NAT.
     pub async fn site(&mut self, name: &str) {
+        self.site_with(name, Access::Direct).await;
+    }
+
+    /// A new site that is reached in that way.
+    pub async fn site_with(&mut self, name: &str, access: Access) {
         assert!(!self.sites.contains_key(name), "there is a site {name} already");
         let number = u8::try_from(self.sites.len() + 1).unwrap();
         let address = network::address_of(number);
@@ -157,8 +161,14 @@ impl World {
         let notices = Notices::new(Random::new(self.seed, &format!("{name} notices")));
         let computer = Arc::new(Computer::new(name, (address, error), world, notices));
         self.disk.system().create_directory(&computer.folder).unwrap();
-        self.names.lock().unwrap().insert(name.to_owned(), address);
-        let inviter = self.sites.values().find_map(|place| place.running.as_ref());
+        self.network.connect(address, name, access);
+        let addresses = match access {
+            Access::Named => vec![format!("{name}:{}", network::listen().port())],
+            Access::Direct | Access::Nat { .. } => Vec::new(),
+        };
+        let reached = |place: &&Place| self.network.is_direct(place.computer.address);
+        let mut inviters = self.sites.values().filter(reached);
+        let inviter = inviters.find_map(|place| place.running.as_ref());
         let inviter = inviter.map(|running| running.site.clone());
         let place = Place { computer, boots: 0, running: None };
         self.sites.insert(name.to_owned(), place);
@@ -168,7 +178,8 @@ impl World {
         let own: Name = name.parse().unwrap();
         match inviter {
             None => {
-                members::found(&*environment, &directory, &own, network::listen(), &[]).unwrap();
+                members::found(&*environment, &directory, &own, network::listen(), &addresses)
+                    .unwrap();
                 node::site::write_example(&*environment, &directory).unwrap();
             }
             Some(inviter) => {
@@ -176,7 +187,7 @@ impl World {
                 let code = inviter.invite(INVITED).await.unwrap().to_string();
                 let code: Invitation = code.parse().unwrap();
                 let world: Arc<dyn Environment> = environment.clone();
-                node::site::join(world, &directory, own, network::listen(), &[], &code)
+                node::site::join(world, &directory, own, network::listen(), &addresses, &code)
                     .await
                     .unwrap();
             }
@@ -297,11 +308,11 @@ impl World {
     }
 
     fn new_boot(&mut self, name: &str) -> Arc<SimEnvironment> {
-        let (seed, names) = (self.seed, Arc::clone(&self.names));
+        let seed = self.seed;
         let place = self.place_mut(name);
         place.boots += 1;
         let boot = Boot::new(seed, &format!("{name}.{}", place.boots));
-        Arc::new(SimEnvironment::new(Arc::clone(&place.computer), boot, names))
+        Arc::new(SimEnvironment::new(Arc::clone(&place.computer), boot))
     }
 
     fn place(&self, name: &str) -> &Place {
