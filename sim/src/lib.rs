@@ -19,11 +19,17 @@
 )]
 
 pub mod catalogue;
+mod checker;
+pub mod chronicle;
 mod clock;
 mod content;
 pub mod disk;
+pub mod drive;
+mod faults;
 mod network;
 pub mod oracle;
+pub mod outcome;
+pub mod picture;
 pub mod plan;
 pub mod random;
 pub mod stories;

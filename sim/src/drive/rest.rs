@@ -18,8 +18,7 @@ impl Drive<'_> {
         self.world.heal_all();
         self.agenda.strike_out(|_| true);
         for at in self.places() {
-            let name = self.name(at);
-            self.world.heal_computer(name);
+            self.heal_computer(at);
             let shop = &mut self.shops[at.0];
             shop.held = false;
             shop.set_open(false);
@@ -31,8 +30,9 @@ impl Drive<'_> {
             }
         }
         let begun = self.now();
-        let rested = self.pass_while(PATIENCE, async |drive: &mut Self| drive.is_at_rest().await);
-        if !rested.await? {
+        let rested =
+            self.pass_while(PATIENCE, async |drive: &mut Self| drive.is_at_rest().await).await?;
+        if !rested {
             return Err(self.broken(
                 "B: everything comes to rest",
                 format!("Not within {PATIENCE:?} of healing:\n{}", self.statuses().await),
@@ -50,6 +50,15 @@ impl Drive<'_> {
         self.look_at_journals()?;
         self.look_at_alarms().await?;
         self.look_at_quiet().await
+    }
+
+    /// A good disk, a good clock.
+    fn heal_computer(&mut self, at: At) {
+        self.heal_disk(at);
+        if self.checker.had_wrong_clock(at) {
+            self.mend_clock(at);
+        }
+        self.checker.is_not_itself(at, false);
     }
 
     /// Whether all that is left holds all that is left, and says so.
@@ -177,10 +186,10 @@ impl Drive<'_> {
 
     /// G: where nobody writes, nobody sends more than signs of life.
     async fn look_at_quiet(&mut self) -> Checked {
-        let before = (self.world.counts(), self.world.figures().packets);
+        let before = self.world.figures().packets;
         let batches = self.checker.batches();
         self.world.run_for(QUIET).await;
-        let packets = self.world.figures().packets - before.1;
+        let packets = self.world.figures().packets - before;
         let sites = self.shops.iter().filter(|shop| !shop.burned).count() as u64;
         // Whoever burned down is dialled in vain.
         let burned = self.shops.len() as u64 - sites;

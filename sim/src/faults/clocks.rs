@@ -1,6 +1,7 @@
 //! Faults of a computer's clock: F21 to F28.
 
 use super::{Active, Begun, Ended};
+use crate::clock::start_of_year;
 use crate::drive::{Checked, Drive};
 use crate::plan::{At, Fault};
 
@@ -13,14 +14,14 @@ impl Drive<'_> {
         let name = self.name(at);
         match fault {
             Fault::DeadBattery(_) => {
-                self.world.set_battery(name, false);
+                self.world.take_battery(name);
                 self.plug(at).await?;
                 self.start(at).await?;
             }
-            Fault::Year(_, year) => self.world.set_clock_to_year(name, year),
+            Fault::Year(_, year) => self.world.set_clock(name, start_of_year(i64::from(year))),
             Fault::Skewed(_, seconds) => self.world.step_clock(name, seconds * 1000),
             Fault::HourBack(_) => self.world.step_clock(name, -3_600_000),
-            Fault::Drifting(_, ppm) => self.world.set_drift(name, ppm),
+            Fault::Drifting(_, ppm) => self.world.drift_clock(name, ppm),
             Fault::Frozen(_) => self.world.freeze_clock(name),
             _ => return Ok(Begun::NotNow),
         }
@@ -38,7 +39,16 @@ impl Drive<'_> {
         if !stamped && active.put_off < 20 {
             return Ok(Ended::NotYet);
         }
-        self.world.mend_clock(name);
+        self.mend_clock(at);
         Ok(if stamped { Ended::Fired } else { Ended::Idle })
+    }
+
+    /// Somebody sets it right.
+    pub(crate) fn mend_clock(&self, at: At) {
+        let name = self.name(at);
+        self.world.thaw_clock(name);
+        self.world.drift_clock(name, 0);
+        self.world.replace_battery(name);
+        self.world.set_clock_error(name, 0);
     }
 }

@@ -1,15 +1,19 @@
 //! Faults of a disk that is on: F14, F15, F62, F63, errors of reads and writes.
 
 use super::{Active, Begun, Ended};
-use crate::disk::{Ills, Part};
+use crate::disk::faults::{Faults, Kind, Struck};
 use crate::drive::{Checked, Drive};
-use crate::plan::Fault;
+use crate::plan::{At, Fault};
 use std::time::Duration;
 
-/// Of ten thousand operations, how many go wrong.
-const SOME: u64 = 150;
+/// Of a million operations, how many go wrong.
+const SOME: u64 = 15_000;
+/// Of a million syncs.
+const MANY: u64 = 200_000;
 /// F63.
 const SLOW: Duration = Duration::from_secs(5);
+/// F62: bytes left.
+const LEFT: u64 = 8 << 10;
 
 impl Drive<'_> {
     pub(super) fn begin_disk(&mut self, fault: Fault) -> Begun {
@@ -17,33 +21,46 @@ impl Drive<'_> {
         if !self.at_work(&[at]) {
             return Begun::NotNow;
         }
-        let ills = match fault {
-            Fault::WrongReads(_) => {
-                Ills { stale_reads: SOME, misdirected_reads: SOME, ..Ills::default() }
-            }
-            Fault::SyncErrors(_) => Ills { sync_errors: 2000, ..Ills::default() },
-            Fault::DiskErrors(_) => {
-                Ills { read_errors: SOME, write_errors: SOME, ..Ills::default() }
-            }
-            Fault::DiskFull(_) => Ills { full: true, ..Ills::default() },
-            Fault::SlowDisk(_) => Ills { slow: SLOW, ..Ills::default() },
+        // The node's own files; a full disk is full for all.
+        let none = Faults { only: Some(Kind::Journal), ..Faults::default() };
+        let disk = self.world.disk(self.name(at));
+        match fault {
+            Fault::WrongReads(_) => disk.set_faults(Faults { stale: SOME, misdirected: SOME, ..none }),
+            Fault::SyncErrors(_) => disk.set_faults(Faults { sync: MANY, ..none }),
+            Fault::DiskErrors(_) => disk.set_faults(Faults { read: SOME, write: SOME, ..none }),
+            Fault::SlowDisk(_) => disk.set_faults(Faults { slow: SLOW, ..none }),
+            Fault::DiskFull(_) => disk.set_free(Some(LEFT)),
             _ => return Begun::NotNow,
-        };
-        // The node's own files: its directory lies on another disk than the application's.
-        self.world.disk(self.name(at)).set_ills(Part::Node, ills);
+        }
         Begun::Going
     }
 
-    pub(super) async fn end_disk(&mut self, active: &Active) -> Checked<Ended> {
-        let Some(at) = active.event.fault.sites().first().copied() else {
-            return Ok(Ended::Fired);
-        };
-        let name = self.name(at);
-        let struck = self.world.disk(name).struck().total() > active.struck;
-        if !struck && active.put_off < 10 {
+    pub(super) async fn end_disk(&mut self, active: &Active, at: At) -> Checked<Ended> {
+        let struck = struck(active.event.fault, &self.world.disk(self.name(at)).struck());
+        let fired = struck > active.struck;
+        if !fired && active.put_off < 10 {
             return Ok(Ended::NotYet);
         }
-        self.world.disk(name).set_ills(Part::Node, Ills::default());
-        Ok(if struck { Ended::Fired } else { Ended::Idle })
+        self.heal_disk(at);
+        Ok(if fired { Ended::Fired } else { Ended::Idle })
+    }
+
+    /// A good disk again, with room on it.
+    pub(crate) fn heal_disk(&mut self, at: At) {
+        let disk = self.world.disk(self.name(at));
+        disk.set_faults(Faults::default());
+        disk.set_free(None);
+    }
+}
+
+/// How often a disk did what the fault asks of it.
+pub(super) fn struck(fault: Fault, struck: &Struck) -> u64 {
+    match fault {
+        Fault::WrongReads(_) => struck.stale + struck.misdirected,
+        Fault::SyncErrors(_) => struck.sync,
+        Fault::DiskErrors(_) => struck.read + struck.write,
+        Fault::SlowDisk(_) => struck.slow,
+        Fault::DiskFull(_) => struck.full,
+        _ => 0,
     }
 }

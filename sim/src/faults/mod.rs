@@ -93,7 +93,7 @@ impl Drive<'_> {
         self.active.insert(place, active);
         let begun = match busy {
             true => Begun::NotNow,
-            false => self.bring_about(event.fault, place).await?,
+            false => self.bring_about(event.fault).await?,
         };
         if begun != Begun::NotNow {
             let now = self.now();
@@ -156,7 +156,7 @@ impl Drive<'_> {
         self.waiting -= 1;
     }
 
-    async fn bring_about(&mut self, fault: Fault, place: usize) -> Checked<Begun> {
+    async fn bring_about(&mut self, fault: Fault) -> Checked<Begun> {
         use Fault as F;
         match fault {
             F::BadLines
@@ -186,7 +186,6 @@ impl Drive<'_> {
             F::Absence(at, _) => self.begin_absence(at).await,
             F::Burned(at) => self.burned(at).await,
         }
-        .inspect(|_| debug_assert!(self.active.contains_key(&place)))
     }
 
     async fn bring_to_an_end(&mut self, active: &Active, place: usize) -> Checked<Ended> {
@@ -205,8 +204,11 @@ impl Drive<'_> {
                 self.end_fuse(active, at, place).await
             }
             F::NodeDown(at) => self.end_node_down(active, at).await,
-            F::WrongReads(_) | F::SyncErrors(_) | F::DiskErrors(_) | F::DiskFull(_)
-            | F::SlowDisk(_) => self.end_disk(active).await,
+            F::WrongReads(at)
+            | F::SyncErrors(at)
+            | F::DiskErrors(at)
+            | F::DiskFull(at)
+            | F::SlowDisk(at) => self.end_disk(active, at).await,
             F::DeadBattery(at)
             | F::Year(at, _)
             | F::Skewed(at, _)
@@ -246,7 +248,7 @@ impl Drive<'_> {
 
     fn first_struck(&self, fault: Fault) -> u64 {
         let first = fault.sites().first().copied();
-        first.map_or(0, |at| self.world.disk(self.name(at)).struck().total())
+        first.map_or(0, |at| disks::struck(fault, &self.world.disk(self.name(at)).struck()))
     }
 
     fn first_sent(&self, fault: Fault) -> u64 {
