@@ -1,30 +1,35 @@
-//! The hash of what databases hold: every table with every row, and the schema. Neither the
-//! layout of the files nor where the world's folder lies counts.
+//! The hash of what databases hold: every table with every row, and the schema. How it lies in the
+//! files does not count.
 
 use crate::disk::Disk;
+use rusqlite::Connection;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 
 const SQLITE: &[u8] = b"SQLite format 3\0";
 
-/// The content of all SQLite databases on a disk.
-pub fn hash(disk: &Disk) -> blake3::Hash {
+/// The content of all SQLite databases on some disks. One that SQLite can't read counts by its
+/// bytes.
+pub fn hash<'a>(disks: impl Iterator<Item = &'a Disk>) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
-    for path in disk.files(disk.root()).unwrap() {
-        if std::fs::read(&path).unwrap().starts_with(SQLITE) {
-            let shown = path.strip_prefix(disk.root()).unwrap_or(&path).to_string_lossy();
-            let hash = hash_database(&path, disk.root()).unwrap();
-            part(&mut hasher, b'D', shown.as_bytes());
-            part(&mut hasher, b'H', hash.as_bytes());
+    for disk in disks {
+        for path in disk.list() {
+            let Ok(bytes) = disk.read(&path) else { continue };
+            if bytes.starts_with(SQLITE) {
+                let hash = hash_database(disk, &path).unwrap_or_else(|_| blake3::hash(&bytes));
+                part(&mut hasher, b'D', path.as_os_str().as_encoded_bytes());
+                part(&mut hasher, b'H', hash.as_bytes());
+            }
         }
     }
     hasher.finalize()
 }
 
-fn hash_database(path: &Path, root: &Path) -> rusqlite::Result<blake3::Hash> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+fn hash_database(disk: &Disk, path: &Path) -> rusqlite::Result<blake3::Hash> {
+    hash_connection(&disk.look(path)?)
+}
+
+fn hash_connection(connection: &Connection) -> rusqlite::Result<blake3::Hash> {
     connection.execute_batch("BEGIN")?;
     let mut hasher = blake3::Hasher::new();
     let mut tables = Vec::new();
@@ -41,7 +46,6 @@ fn hash_database(path: &Path, root: &Path) -> rusqlite::Result<blake3::Hash> {
             }
         }
     }
-    let root = root.as_os_str().as_encoded_bytes();
     for table in tables {
         part(&mut hasher, b'T', table.as_bytes());
         let name = table.replace('"', "\"\"");
@@ -56,9 +60,7 @@ fn hash_database(path: &Path, root: &Path) -> rusqlite::Result<blake3::Hash> {
                     ValueRef::Null => part(&mut hasher, b'0', &[]),
                     ValueRef::Integer(value) => part(&mut hasher, b'i', &value.to_le_bytes()),
                     ValueRef::Real(value) => part(&mut hasher, b'r', &value.to_le_bytes()),
-                    ValueRef::Text(text) => {
-                        part(&mut hasher, b't', text.strip_prefix(root).unwrap_or(text));
-                    }
+                    ValueRef::Text(text) => part(&mut hasher, b't', text),
                     ValueRef::Blob(blob) => part(&mut hasher, b'b', blob),
                 }
             }

@@ -9,8 +9,8 @@
 //! One world at a time runs in a process, since SQLite's own generator belongs to the process:
 //! [`run`] waits for its turn. Seeds in parallel are processes in parallel.
 //!
-//! Not here yet: a disk that loses what was not synced. Files lie in a folder of the real system,
-//! and a power-off is that of a process whose page cache survives ([`disk`] is the seam).
+//! Files lie on disks in memory, which lose, tear and reorder what was not synced when the power
+//! goes ([`disk`]).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -40,4 +40,5 @@ pub mod world;
 pub use clock::start_of_year;
 pub use network::{Access, Counts, Line};
 pub use world::application::Application;
+pub use world::power::BootError;
 pub use world::{Figures, World, run};

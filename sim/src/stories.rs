@@ -81,7 +81,7 @@ pub async fn spine(world: &mut World) {
     assert!(till.trade_until_struck(world, "uptown", 200, "healed").await, "no {step} came");
     world.power_off("uptown").await;
     till.trade(world, 10, "dark").await;
-    world.boot("uptown").await;
+    world.boot("uptown").await.unwrap();
     till.trade(world, 5, "light").await;
 
     settle(world, "downtown").await;
@@ -113,7 +113,7 @@ pub async fn relay(world: &mut World) {
         .await;
     let newest = sequence(&world.status("downtown").await);
     world.power_off("downtown").await;
-    world.boot("harbour").await;
+    world.boot("harbour").await.unwrap();
     world
         .run_until("uptown has carried it to the harbour", PATIENCE, async |world| {
             shown(&world.status("harbour").await) == Some(newest)
@@ -122,7 +122,7 @@ pub async fn relay(world: &mut World) {
     same(world, "downtown", "uptown");
     same(world, "downtown", "harbour");
 
-    world.boot("downtown").await;
+    world.boot("downtown").await.unwrap();
     till.trade(world, 5, "all again").await;
     settle(world, "downtown").await;
     same(world, "downtown", "uptown");
@@ -155,14 +155,14 @@ pub async fn misfortunes(world: &mut World) {
             1 => {
                 world.stop(site).await;
                 till.trade(world, times, &format!("stopped {round}")).await;
-                world.boot(site).await;
+                world.boot(site).await.unwrap();
             }
             _ => {
                 world.strike(site, None, 1 + random.below(60));
                 till.trade_until_struck(world, site, 20, &format!("struck {round}")).await;
                 world.power_off(site).await;
                 world.run_for(Duration::from_secs(random.below(90))).await;
-                world.boot(site).await;
+                world.boot(site).await.unwrap();
             }
         }
         till.trade(world, times, &format!("well {round}")).await;
@@ -186,7 +186,7 @@ pub async fn beginnings(world: &mut World) {
     let attached = world.attach("downtown", "shop.db", "shop").await;
     till.trade_until_struck(world, "downtown", 60, "first").await;
     world.power_off("downtown").await;
-    world.boot("downtown").await;
+    world.boot("downtown").await.unwrap();
     till.trade(world, 3, "between").await;
     if attached.is_none() && world.status("downtown").await.databases.is_empty() {
         world.attach("downtown", "shop.db", "shop").await.unwrap();
@@ -197,7 +197,7 @@ pub async fn beginnings(world: &mut World) {
         till.trade_until_struck(world, site, 20, &format!("copying {round}")).await;
         world.power_off(site).await;
         world.run_for(Duration::from_secs(random.below(60))).await;
-        world.boot(site).await;
+        world.boot(site).await.unwrap();
     }
     settle(world, "downtown").await;
     same(world, "downtown", "uptown");
@@ -225,7 +225,9 @@ fn shown(status: &Status) -> Option<u64> {
 
 fn same(world: &World, origin: &str, site: &str) {
     let (original, mirror) = (world.file(origin, "shop.db"), world.mirror(site, origin, "shop"));
-    let comparison = compare(&original, &mirror).unwrap();
+    let original = world.disk(origin).copied(&original).unwrap();
+    let mirror = world.disk(site).copied(&mirror).unwrap();
+    let comparison = compare(original.path(), mirror.path()).unwrap();
     assert!(comparison.identical(), "{comparison:#?}");
     assert!(comparison.rows > 100, "nothing was compared: {comparison:?}");
 }

@@ -92,8 +92,9 @@ fn a_power_off_takes_what_was_not_committed_and_nothing_else() {
         let busy = other.run(|connection| connection.execute_batch("BEGIN IMMEDIATE"));
         assert_eq!(busy.unwrap_err().sqlite_error_code(), Some(ErrorCode::DatabaseBusy));
         world.power_off("downtown").await;
-        assert!(world.file("downtown", "some.db-wal").exists(), "closed cleanly, so no crash");
-        world.boot("downtown").await;
+        let wal = world.file("downtown", "some.db-wal");
+        assert!(world.disk("downtown").exists(&wal), "closed cleanly, so no crash");
+        world.boot("downtown").await.unwrap();
         let left = other.run(|connection| one::<i64>(connection, "SELECT sum(x) FROM t"));
         assert_eq!(left, 1);
     });

@@ -40,9 +40,9 @@ impl Books {
         )?;
         let mut rows = branches.query([])?;
         while let Some(row) = rows.next()? {
-            let held: u64 = row.get(2)?;
+            let held = unsigned(row.get(2)?);
             let durable = if row.get(4)? { held } else { 0 };
-            let holding = Holding { number: row.get(1)?, held, durable, applied: row.get(3)? };
+            let holding = Holding { number: row.get(1)?, held, durable, applied: unsigned(row.get(3)?) };
             books.holdings.insert(site(row.get(0)?), holding);
         }
         let mut claims = connection.prepare(
@@ -52,7 +52,7 @@ impl Books {
         )?;
         let mut rows = claims.query([])?;
         while let Some(row) = rows.next()? {
-            books.claims.insert((site(row.get(0)?), site(row.get(1)?)), row.get(2)?);
+            books.claims.insert((site(row.get(0)?), site(row.get(1)?)), unsigned(row.get(2)?));
         }
         Ok(books)
     }
@@ -60,4 +60,9 @@ impl Books {
 
 fn site(bytes: [u8; 16]) -> SiteId {
     SiteId::from_bytes(bytes)
+}
+
+/// Sequences are below 2^63; a negative one is damage, and never the next.
+pub(super) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }

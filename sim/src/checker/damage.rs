@@ -3,7 +3,6 @@
 use super::Books;
 use crate::drive::Drive;
 use crate::plan::At;
-use crate::random::Random;
 
 impl Drive<'_> {
     /// How many batches of the origin a site holds.
@@ -26,11 +25,12 @@ impl Drive<'_> {
 
     /// Flips a bit of a batch of the origin in a site's journal, while that PC is off; whether
     /// there was such a batch.
-    pub(crate) fn damage(&mut self, site: At, origin: At, sequence: u64, random: &mut Random) -> bool {
+    pub(crate) fn damage(&mut self, site: At, origin: At, sequence: u64) -> bool {
         let Some(number) = self.branch_number(site, origin) else { return false };
         let path = self.node_db(site);
-        let choice = random.draw();
-        let changed = self.world.disk(self.name(site)).write_to(&path, |connection| {
+        let choice = self.random.draw();
+        let Ok(sequence) = i64::try_from(sequence) else { return false };
+        let changed = self.world.disk(self.name(site)).edit(&path, |connection| {
             let mut frame: Vec<u8> = connection.query_row(
                 "SELECT frame FROM batch WHERE branch = ?1 AND sequence = ?2",
                 (number, sequence),

@@ -1,6 +1,7 @@
 //! The journals at rest: without gaps, unforged, the same everywhere, with stamps that count up and
 //! none from a future that no clock of the origin was in.
 
+use super::books::unsigned;
 use crate::drive::{Checked, Drive};
 use crate::plan::At;
 use conflict::{SiteId, WallTime};
@@ -98,7 +99,7 @@ fn lines_of(connection: &Connection) -> rusqlite::Result<Lines> {
     while let Some(row) = rows.next()? {
         let site = SiteId::from_bytes(row.get(0)?);
         let branch = BranchId(row.get(2)?);
-        lines.push((site, line(connection, row.get(1)?, branch, row.get(3)?)?));
+        lines.push((site, line(connection, row.get(1)?, branch, unsigned(row.get(3)?))?));
     }
     Ok(lines)
 }
@@ -115,7 +116,7 @@ fn line(
         .prepare("SELECT sequence, hash, frame FROM batch WHERE branch = ?1 ORDER BY sequence")?;
     let mut rows = batches.query([number])?;
     while let Some(row) = rows.next()? {
-        let sequence: u64 = row.get(0)?;
+        let sequence = unsigned(row.get(0)?);
         if sequence != line.last + 1 {
             return Ok(Err(format!("after batch {} comes {sequence}", line.last)));
         }

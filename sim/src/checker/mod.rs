@@ -11,7 +11,6 @@ mod journals;
 mod look;
 
 pub use books::Books;
-pub use journals::Line;
 
 use crate::plan::At;
 use conflict::SiteId;
@@ -58,8 +57,8 @@ impl Checker {
 
     /// A site has joined.
     pub fn know(&mut self, at: At, status: &Status) {
-        if let Ok(id) = status.site_id.parse() {
-            self.ids.insert(id, at);
+        if let Ok(id) = uuid::Uuid::parse_str(&status.site_id) {
+            self.ids.insert(SiteId::from_bytes(id.into_bytes()), at);
         }
     }
 

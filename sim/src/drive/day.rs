@@ -159,7 +159,7 @@ impl Drive<'_> {
             let name = self.name(at);
             let till = Till::new(workload::Till::open(self.world, name, FILE, &format!("till {}", at.0)));
             let between = till.clone();
-            self.world.set_between_steps(name, move |_| between.act_between());
+            self.world.set_between_steps(name, Some(Box::new(move |_| between.act_between())));
             self.shops[at.0].till = Some(till);
             self.tell(format!("{name} opens"));
         }
@@ -290,8 +290,8 @@ impl Drive<'_> {
     /// Pulls the plug of a PC.
     pub async fn plug(&mut self, at: At) -> Checked {
         let name = self.name(at);
-        let lost = self.world.power_off(name).await;
-        self.note_torn(lost);
+        self.world.power_off(name).await;
+        self.note_torn(at);
         self.set_condition(at, Condition::Off);
         self.tell(format!("{name} loses its power"));
         self.look_after_crash(at).await
@@ -300,7 +300,7 @@ impl Drive<'_> {
     /// Stops a node; its PC goes on.
     pub async fn stop_node(&mut self, at: At) -> Checked {
         let name = self.name(at);
-        self.world.stop(name).await;
+        self.world.try_stop(name).await;
         self.set_condition(at, Condition::NodeDown);
         self.tell(format!("{name}'s node is stopped"));
         self.look_after_crash(at).await
@@ -318,8 +318,8 @@ impl Drive<'_> {
     /// The power has failed by a fuse or a strike: what is left of it.
     async fn fell(&mut self, at: At) -> Checked {
         let step = self.world.fell_in(self.name(at));
-        let lost = self.world.power_off(self.name(at)).await;
-        self.note_torn(lost);
+        self.world.power_off(self.name(at)).await;
+        self.note_torn(at);
         self.set_condition(at, Condition::Off);
         let within = step.map_or_else(|| "between two steps".to_owned(), |step| format!("in {step}"));
         self.tell(format!("{} loses its power {within}", self.name(at)));

@@ -2,6 +2,7 @@
 //! all must be safe, equal and quiet.
 
 use super::{Checked, Drive};
+use crate::plan::At;
 use node::demo::compare::compare;
 use std::time::Duration;
 
@@ -33,9 +34,10 @@ impl Drive<'_> {
         let rested =
             self.pass_while(PATIENCE, async |drive: &mut Self| drive.is_at_rest().await).await?;
         if !rested {
+            let statuses = self.statuses().await;
             return Err(self.broken(
                 "B: everything comes to rest",
-                format!("Not within {PATIENCE:?} of healing:\n{}", self.statuses().await),
+                format!("Not within {PATIENCE:?} of healing:\n{statuses}"),
             ));
         }
         self.tell(format!("at rest after {:.0} s", (self.now() - begun).as_secs_f64()));

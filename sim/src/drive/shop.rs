@@ -88,6 +88,8 @@ pub struct Shop {
     pub burned: bool,
     /// Transactions committed while the node was down.
     pub unseen: u64,
+    /// Writes to its journal that power cuts took or tore.
+    pub torn: u64,
 }
 
 impl Shop {
@@ -102,6 +104,7 @@ impl Shop {
             held: false,
             burned: false,
             unseen: 0,
+            torn: 0,
         }
     }
 

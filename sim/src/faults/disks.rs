@@ -1,7 +1,7 @@
 //! Faults of a disk that is on: F14, F15, F62, F63, errors of reads and writes.
 
 use super::{Active, Begun, Ended};
-use crate::disk::faults::{Faults, Kind, Struck};
+use crate::disk::{Faults, Kind, Struck};
 use crate::drive::{Checked, Drive};
 use crate::plan::{At, Fault};
 use std::time::Duration;

@@ -5,7 +5,7 @@ use super::Begun;
 use crate::drive::{Checked, Drive, FILE};
 use crate::plan::{At, Fault};
 use crate::workload::Operation;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -23,7 +23,7 @@ impl Drive<'_> {
         self.tell(format!("fault {number}: {}", self.plan.tell(fault)));
         let old = path.with_file_name("old-copy.db");
         if matches!(fault, Fault::StaleWal(_)) {
-            self.world.disk(name).copy(&path, &old);
+            self.world.disk(name).copy(&path, &old).unwrap();
             self.pass(20 * MINUTE).await?;
             if !self.at_work(&[at]) {
                 return Ok(Begun::NotNow);
@@ -38,10 +38,10 @@ impl Drive<'_> {
         let aside = self.set_aside(name, &path, fault);
         match fault {
             Fault::StaleWal(_) => {
-                self.world.disk(name).copy(&old, &path);
+                self.world.disk(name).copy(&old, &path).unwrap();
                 self.start(at).await?;
             }
-            Fault::Emptied(_) => self.world.disk(name).empty(&path),
+            Fault::Emptied(_) => self.world.disk(name).empty(&path).unwrap(),
             _ => {}
         }
         self.checker.is_not_itself(at, true);
@@ -51,12 +51,12 @@ impl Drive<'_> {
             self.stop_node(at).await?;
         }
         for suffix in ["", "-wal", "-shm", "-journal"] {
-            self.world.disk(name).remove(&beside(&path, suffix));
+            self.remove(name, &beside(&path, suffix));
         }
         for (from, to) in aside {
-            self.world.disk(name).rename(&from, &to);
+            self.world.disk(name).rename(&from, &to).unwrap();
         }
-        self.world.disk(name).remove(&old);
+        self.remove(name, &old);
         if matches!(fault, Fault::StaleWal(_)) {
             self.start(at).await?;
         }
@@ -71,7 +71,7 @@ impl Drive<'_> {
     fn set_aside(
         &mut self,
         name: &str,
-        path: &std::path::Path,
+        path: &Path,
         fault: Fault,
     ) -> Vec<(PathBuf, PathBuf)> {
         let disk = self.world.disk(name);
@@ -83,8 +83,8 @@ impl Drive<'_> {
             }
             let to = beside(&path.with_file_name("aside.db"), suffix);
             match fault {
-                Fault::StaleWal(_) if suffix == "-wal" => disk.copy(&from, &to),
-                _ => disk.rename(&from, &to),
+                Fault::StaleWal(_) if suffix == "-wal" => disk.copy(&from, &to).unwrap(),
+                _ => disk.rename(&from, &to).unwrap(),
             }
             aside.push((to, from));
         }
@@ -132,9 +132,14 @@ impl Drive<'_> {
         let name = self.name(site);
         self.tell(format!("somebody deletes rows in {name}'s copy of {}", self.name(origin)));
         self.checker.spoiled(site, origin, true);
-        self.world.disk(name).write_to(&mirror, |connection| {
+        let edited = self.world.disk(name).edit(&mirror, |connection| {
             connection.execute_batch("PRAGMA foreign_keys = OFF; DELETE FROM products")
         });
+        if edited.is_err() {
+            // The node is at it.
+            self.checker.spoiled(site, origin, false);
+            return Ok(Begun::NotNow);
+        }
         if let Some(till) = self.shops[origin.0].till.clone() {
             for _ in 0..20 {
                 till.perform(Operation::Edit);
@@ -148,14 +153,23 @@ impl Drive<'_> {
             .await?;
         // The remedy: the copy is deleted, and made anew.
         for suffix in ["", "-wal", "-shm"] {
-            self.world.disk(name).remove(&beside(&mirror, suffix));
+            self.remove(name, &beside(&mirror, suffix));
         }
         self.checker.spoiled(site, origin, false);
         Ok(if told { Begun::Over } else { Begun::NotNow })
     }
 }
 
-pub(super) fn beside(path: &std::path::Path, suffix: &str) -> PathBuf {
+impl Drive<'_> {
+    fn remove(&self, name: &str, path: &Path) {
+        let disk = self.world.disk(name);
+        if disk.exists(path) {
+            disk.remove(path).unwrap();
+        }
+    }
+}
+
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

@@ -2,7 +2,7 @@
 
 use super::{Active, Begun, Ended};
 use crate::chronicle::Condition;
-use crate::disk::Torn;
+use crate::disk::Kind;
 use crate::drive::{Checked, Drive, Item};
 use crate::plan::{At, Fault, Step};
 use crate::workload::Operation;
@@ -110,7 +110,7 @@ impl Drive<'_> {
         self.agenda.strike_out(|item| *item == Item::Boot(at));
         let mut operations = operations;
         loop {
-            self.world.set_fuse_at_boot(name, operations);
+            self.world.set_fuse(name, operations);
             self.start(at).await?;
             if self.world.is_fallen(name) {
                 break;
@@ -130,8 +130,11 @@ impl Drive<'_> {
     }
 
     /// What a power cut took of what was not synced: F12 is that of the journal.
-    pub(crate) fn note_torn(&mut self, torn: Torn) {
-        if torn.journal > 0 {
+    pub(crate) fn note_torn(&mut self, at: At) {
+        let struck = self.world.disk(self.name(at)).struck();
+        let damage = struck.damage.get(&Kind::Journal).copied().unwrap_or_default();
+        let torn = damage.lost + damage.torn;
+        if std::mem::replace(&mut self.shops[at.0].torn, torn) < torn {
             self.note_fired(12);
         }
     }

@@ -1,8 +1,9 @@
 //! An application beside a node: a program with a connection of its own, which knows nothing of
-//! the node. It ends with its computer's power and opens its file anew afterwards.
+//! the node. It dies with its computer's power and opens its file anew afterwards.
 
+use crate::disk::Process;
 use crate::world::computer::Computer;
-use rusqlite::{Connection, TransactionState};
+use rusqlite::{Connection, ffi};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,19 +25,7 @@ pub(crate) struct Program {
 #[derive(Debug)]
 struct Open {
     connection: Connection,
-    /// What the file had seen of this connection when it was last told of.
-    told: Written,
-}
-
-/// How much a connection has written: rows, and the schema.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Written(u64, i64);
-
-impl Written {
-    fn by(connection: &Connection) -> Self {
-        let schema = connection.pragma_query_value(None, "schema_version", |row| row.get(0));
-        Self(connection.total_changes(), schema.unwrap_or(0))
-    }
+    process: Arc<Process>,
 }
 
 impl Application {
@@ -51,54 +40,70 @@ impl Application {
         &self.program.path
     }
 
-    /// Does something on the application's connection, which may leave a transaction open.
+    /// Does something on the application's connection, which may leave a transaction open. The
+    /// power may go meanwhile: SQLite then reports an error to `work`, as it may for a full or
+    /// broken disk.
     ///
     /// # Panics
-    /// The power is off.
+    /// The power is off, or the database can't be opened ([`Application::try_run`]).
     pub fn run<T>(&self, work: impl FnOnce(&mut Connection) -> T) -> T {
         assert!(self.computer.is_on(), "no program runs while the power is off");
-        let mut open = self.program.open.lock().unwrap();
-        let Open { connection, told } = open.get_or_insert_with(|| {
-            let connection = Connection::open(&self.program.path).unwrap();
-            // There is one thread: whom it would wait for could not go on meanwhile.
-            connection.busy_timeout(Duration::ZERO).unwrap();
-            Open { told: Written::by(&connection), connection }
-        });
-        let done = {
-            let _here = self.computer.here_for_sqlite();
-            work(connection)
-        };
-        // Reading is no change; what is not committed yet is told of with the commit.
-        if connection.is_autocommit() {
-            let written = Written::by(connection);
-            if written != std::mem::replace(told, written) {
-                self.computer.notices().tell(&self.program.path);
-            }
-        }
-        done
+        self.try_run(work).unwrap()
     }
 
-    /// Closes the connection, as a program that ends; the next [`Application::run`] opens it anew.
+    /// The same, for when the database may not open.
+    ///
+    /// # Errors
+    /// The power is off, or SQLite can't open the database. `work` was not done then.
+    pub fn try_run<T>(&self, work: impl FnOnce(&mut Connection) -> T) -> rusqlite::Result<T> {
+        let mut open = self.program.open.lock().unwrap();
+        let open = match open.take() {
+            Some(alive) if alive.process.is_alive() => open.insert(alive),
+            // What is left of a process whose power went.
+            dead => {
+                drop(dead);
+                open.insert(self.open()?)
+            }
+        };
+        let _here = self.computer.here_for_sqlite(&open.process);
+        Ok(work(&mut open.connection))
+    }
+
+    fn open(&self) -> rusqlite::Result<Open> {
+        if !self.computer.is_on() {
+            let code = ffi::Error::new(ffi::SQLITE_CANTOPEN);
+            let why = "no program runs while the power is off".to_owned();
+            return Err(rusqlite::Error::SqliteFailure(code, Some(why)));
+        }
+        let process = self.computer.disk.process();
+        let _here = self.computer.here_for_sqlite(&process);
+        let connection = Connection::open(&self.program.path)?;
+        // There is one thread: whom it would wait for could not go on.
+        connection.busy_timeout(Duration::ZERO)?;
+        Ok(Open { connection, process })
+    }
+
+    /// Closes the connection, as a program that ends; the next run opens it anew.
     pub fn quit(&self) {
-        self.program.end();
+        self.program.end(&self.computer);
+    }
+
+    /// Ends it as `kill -9` does: what it wrote stays, and nothing is closed or rolled back by it.
+    pub fn kill(&self) {
+        let open = self.program.open.lock().unwrap().take();
+        if let Some(Open { connection, process }) = open {
+            self.computer.disk.kill(&process);
+            drop(connection);
+        }
     }
 }
 
 impl Program {
-    /// Whether it reads this file now.
-    pub(crate) fn reads(&self, path: &Path) -> bool {
-        let state = |connection: &Connection| connection.transaction_state(None::<&str>);
-        self.path == path
-            && match self.open.try_lock() {
-                Ok(open) => open.as_ref().is_some_and(|open| {
-                    !matches!(state(&open.connection), Ok(TransactionState::None))
-                }),
-                // It is at it this very moment.
-                Err(_) => true,
-            }
-    }
-
-    pub(crate) fn end(&self) {
-        drop(self.open.lock().unwrap().take());
+    pub(crate) fn end(&self, computer: &Computer) {
+        let open = self.open.lock().unwrap().take();
+        if let Some(Open { connection, process }) = open {
+            let _here = computer.here_for_sqlite(&process);
+            drop(connection);
+        }
     }
 }

@@ -1,11 +1,16 @@
 //! One boot of one computer: it owns the tasks of its node, and its end ends them all. What
 //! belongs to a boot that is over does nothing any more.
 
+use crate::disk::Process;
+use crate::disk::here::Here;
 use crate::random::Random;
+use crate::world::computer::Computer;
 use std::future::Future;
 use std::io;
-use std::sync::Mutex;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -15,12 +20,17 @@ const HELD_UP: u64 = 150;
 /// See the module.
 #[derive(Debug)]
 pub struct Boot {
+    computer: Arc<Computer>,
+    /// The node.
+    pub process: Arc<Process>,
     alive: AtomicBool,
+    struck: AtomicBool,
     panics: AtomicU64,
     tasks: Mutex<Tasks>,
     random: Mutex<Random>,
     scheduling: Mutex<Random>,
     strike: Mutex<Option<Strike>>,
+    within: Mutex<Inside>,
 }
 
 #[derive(Debug, Default)]
@@ -37,16 +47,33 @@ struct Strike {
     before: u64,
 }
 
+/// What is planned for the inside and the end of steps, and where the node is.
+#[derive(Debug, Default)]
+struct Inside {
+    /// The step that runs.
+    now: Option<&'static str>,
+    /// The power goes in that step, at that mutating operation of it.
+    fuse: Option<(&'static str, u64)>,
+    /// The power goes when that step has written something, before anybody is told.
+    after: Option<&'static str>,
+    /// Mutating operations of the disk when the step began.
+    operations: u64,
+}
+
 impl Boot {
     /// The boot of that label: `downtown.3`, for instance.
-    pub fn new(seed: u64, label: &str) -> Self {
+    pub fn new(computer: &Arc<Computer>, seed: u64, label: &str) -> Self {
         Self {
+            computer: Arc::clone(computer),
+            process: computer.disk.process(),
             alive: AtomicBool::new(true),
+            struck: AtomicBool::new(false),
             panics: AtomicU64::new(0),
             tasks: Mutex::default(),
             random: Mutex::new(Random::new(seed, &format!("{label} node"))),
             scheduling: Mutex::new(Random::new(seed, &format!("{label} scheduling"))),
             strike: Mutex::new(None),
+            within: Mutex::default(),
         }
     }
 
@@ -71,6 +98,17 @@ impl Boot {
         self.random.lock().unwrap().fill(bytes);
     }
 
+    /// While it lives, SQLite on this thread works for the node.
+    pub fn here(&self) -> Here {
+        self.computer.here_for_sqlite(&self.process)
+    }
+
+    /// What is done by the node, for all that SQLite knows.
+    pub fn within<F: Future>(&self, future: F) -> Within<F> {
+        let (computer, process) = (Arc::clone(&self.computer), Arc::clone(&self.process));
+        Within { computer, process, future: Some(Box::pin(future)) }
+    }
+
     /// Runs a task until it ends, is aborted, or the boot is over.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {
         if !self.is_alive() {
@@ -89,7 +127,7 @@ impl Boot {
             tasks.tidy_at = (kept.len() * 2).max(64);
             tasks.handles = kept;
         }
-        let handle = tokio::spawn(task);
+        let handle = tokio::spawn(self.within(task));
         let abort = handle.abort_handle();
         tasks.handles.push(handle);
         Some(abort)
@@ -129,6 +167,68 @@ impl Boot {
         *self.strike.lock().unwrap() = Some(Strike { step, before: nth.max(1) - 1 });
     }
 
+    /// Takes the power within the next step of that name, at that mutating operation of it, if it
+    /// has so many.
+    pub fn set_fuse_in(&self, step: &'static str, operation: u64) {
+        self.within.lock().unwrap().fuse = Some((step, operation));
+    }
+
+    /// Takes the power after the next step of that name that writes something, before anybody
+    /// learns of it.
+    pub fn strike_after(&self, step: &'static str) {
+        self.within.lock().unwrap().after = Some(step);
+    }
+
+    /// Nothing is planned any more.
+    pub fn disarm(&self) {
+        let now = self.step_now();
+        *self.within.lock().unwrap() = Inside { now, ..Inside::default() };
+        *self.strike.lock().unwrap() = None;
+    }
+
+    /// The step that runs, or ran when the power went.
+    pub fn step_now(&self) -> Option<&'static str> {
+        self.within.lock().unwrap().now
+    }
+
+    /// A step begins.
+    pub fn begin_step(&self, step: &'static str) {
+        let mut within = self.within.lock().unwrap();
+        within.now = Some(step);
+        within.operations = self.computer.disk.operations();
+        if let Some((planned, operation)) = within.fuse
+            && planned == step
+        {
+            self.computer.disk.set_fuse(operation);
+        }
+    }
+
+    /// It has ended; whether the power goes now.
+    pub fn end_step(&self, step: &'static str) -> bool {
+        if !self.is_alive() {
+            return false;
+        }
+        let mut within = self.within.lock().unwrap();
+        if let Some((planned, _)) = within.fuse
+            && planned == step
+        {
+            // It had fewer operations: whatever comes next is not meant.
+            within.fuse = None;
+            self.computer.disk.clear_fuse();
+        }
+        if within.after == Some(step) && self.computer.disk.operations() > within.operations {
+            within.after = None;
+            return true;
+        }
+        within.now = None;
+        false
+    }
+
+    /// Whether it was struck.
+    pub fn is_struck(&self) -> bool {
+        self.struck.load(Ordering::Relaxed)
+    }
+
     /// Before each step of the node: others go first, or the computer is slow, or the power goes.
     /// This is where the simulator gets between two steps; whether the step may run is returned.
     pub async fn before_step(&self, step: &'static str) -> bool {
@@ -148,6 +248,7 @@ impl Boot {
         match &mut *strike {
             Some(planned) if meant(planned) && planned.before == 0 => {
                 *strike = None;
+                self.struck.store(true, Ordering::Relaxed);
                 self.kill();
             }
             Some(planned) if meant(planned) => planned.before -= 1,
@@ -157,8 +258,36 @@ impl Boot {
     }
 }
 
+/// A future of the node: polled and dropped on its behalf.
+#[derive(Debug)]
+pub struct Within<F> {
+    computer: Arc<Computer>,
+    process: Arc<Process>,
+    future: Option<Pin<Box<F>>>,
+}
+
+impl<F: Future> Future for Within<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        let _here = this.computer.here_for_sqlite(&this.process);
+        match &mut this.future {
+            Some(future) => future.as_mut().poll(context),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<F> Drop for Within<F> {
+    fn drop(&mut self) {
+        let _here = self.computer.here_for_sqlite(&self.process);
+        self.future = None;
+    }
+}
+
 fn count_panic(panics: &AtomicU64, handle: JoinHandle<()>) {
-    use std::task::{Context, Poll, Waker};
+    use std::task::Waker;
     let handle = std::pin::pin!(handle);
     if let Poll::Ready(Err(error)) = handle.poll(&mut Context::from_waker(Waker::noop()))
         && error.is_panic()

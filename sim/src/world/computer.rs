@@ -2,16 +2,36 @@
 //! applications on it.
 
 use crate::clock::{Clock, WallClock};
-use crate::disk::Disk;
-use crate::disk::vfs::Here;
+use crate::disk::here::Here;
+use crate::disk::{Disk, Process};
 use crate::network::Network;
+use crate::random::Random;
 use crate::world::application::Program;
-use crate::world::notices::Notices;
+use crate::world::boot::Boot;
 use conflict::WallTime;
+use std::fmt;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use tokio::sync::Notify;
+
+/// One step of so many, on average, has something else right before it.
+const BETWEEN: u64 = 40;
+
+/// Something to be done right before a step of that name.
+pub type Work = Box<dyn FnMut(&'static str) + Send>;
+
+struct Between {
+    random: Random,
+    work: Option<Work>,
+}
+
+impl fmt::Debug for Between {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Between").finish_non_exhaustive()
+    }
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -27,8 +47,11 @@ pub struct Computer {
     pub(crate) clock: Clock,
     pub(crate) network: Arc<Network>,
     pub(crate) disk: Arc<Disk>,
-    pub(crate) notices: Notices,
-    on: AtomicBool,
+    /// It has lost its power by itself, and nobody has dealt with it yet.
+    fallen: AtomicBool,
+    falls: Arc<Notify>,
+    boot: Mutex<Weak<Boot>>,
+    between: Mutex<Between>,
     programs: Mutex<Vec<Weak<Program>>>,
 }
 
@@ -37,20 +60,29 @@ impl Computer {
         name: &str,
         (address, offset_ms): (IpAddr, i64),
         (clock, network, disk): (Clock, Arc<Network>, Arc<Disk>),
-        notices: Notices,
-    ) -> Self {
-        Self {
+        (falls, random): (Arc<Notify>, Random),
+    ) -> Arc<Self> {
+        let computer = Arc::new(Self {
             name: name.to_owned(),
             address,
             wall: WallClock::new(clock, offset_ms),
-            folder: disk.folder(name),
+            folder: disk.folder(),
             clock,
             network,
             disk,
-            notices,
-            on: AtomicBool::new(true),
+            fallen: AtomicBool::new(false),
+            falls,
+            boot: Mutex::default(),
+            between: Mutex::new(Between { random, work: None }),
             programs: Mutex::default(),
-        }
+        });
+        let fallen = Arc::downgrade(&computer);
+        computer.disk.on_fall(move || {
+            if let Some(computer) = fallen.upgrade() {
+                computer.note_fall();
+            }
+        });
+        computer
     }
 
     /// What its clock says.
@@ -60,14 +92,55 @@ impl Computer {
 
     /// Whether the power is on.
     pub fn is_on(&self) -> bool {
-        self.on.load(Ordering::Relaxed)
+        self.disk.is_on()
     }
 
-    pub(crate) fn set_on(&self, on: bool) {
-        if on && !self.on.swap(on, Ordering::Relaxed) {
-            self.wall.power_on();
+    /// Whether it has lost its power by itself since it was switched on.
+    pub fn is_fallen(&self) -> bool {
+        self.fallen.load(Ordering::Relaxed)
+    }
+
+    /// Somebody has dealt with it.
+    pub(crate) fn pick_up(&self) {
+        self.fallen.store(false, Ordering::Relaxed);
+    }
+
+    /// The power goes at this very moment.
+    pub(crate) fn fall(&self) {
+        self.disk.power_off();
+        self.note_fall();
+    }
+
+    fn note_fall(&self) {
+        self.fallen.store(true, Ordering::Relaxed);
+        if let Some(boot) = self.boot.lock().unwrap().upgrade() {
+            boot.kill();
         }
-        self.on.store(on, Ordering::Relaxed);
+        self.unplug();
+        self.falls.notify_waiters();
+    }
+
+    /// This boot ends with the power.
+    pub(crate) fn begin(&self, boot: &Arc<Boot>) {
+        *self.boot.lock().unwrap() = Arc::downgrade(boot);
+    }
+
+    /// What is to happen now and then right before a step of the node, which is named.
+    pub(crate) fn set_between(&self, work: Option<Work>) {
+        self.between.lock().unwrap().work = work;
+    }
+
+    pub(crate) fn between_steps(&self, step: &'static str) {
+        // Taken out meanwhile: what it does may lead here again.
+        let work = {
+            let mut between = self.between.lock().unwrap();
+            let now = between.work.is_some() && between.random.below(BETWEEN) == 0;
+            if now { between.work.take() } else { None }
+        };
+        if let Some(mut work) = work {
+            work(step);
+            self.between.lock().unwrap().work.get_or_insert(work);
+        }
     }
 
     /// Takes all its sockets off the network.
@@ -75,30 +148,21 @@ impl Computer {
         self.network.unplug(self.address);
     }
 
-    /// While it lives, SQLite on this thread has this computer's clock.
-    pub fn here_for_sqlite(&self) -> Here {
+    /// While it lives, SQLite on this thread works for a process of this computer, with its clock.
+    pub fn here_for_sqlite(&self, process: &Arc<Process>) -> Here {
         // Time stands still while SQLite works, so that the error of this moment is exact.
-        Here::enter(self.wall.now().0.saturating_sub(self.clock.wall(0).0))
-    }
-
-    /// Who is to be told of written files.
-    pub fn notices(&self) -> &Notices {
-        &self.notices
+        let error = self.wall.now().0.saturating_sub(self.clock.wall(0).0);
+        Here::enter(&self.disk, process, error)
     }
 
     pub(crate) fn adopt(&self, program: &Arc<Program>) {
         self.programs.lock().unwrap().push(Arc::downgrade(program));
     }
 
-    /// Whether an application reads this file now.
-    pub fn has_readers(&self, path: &Path) -> bool {
-        self.programs().iter().any(|program| program.reads(path))
-    }
-
     /// Ends all applications.
     pub fn end_programs(&self) {
         for program in self.programs() {
-            program.end();
+            program.end(self);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The node's view of the world, for one boot of one site. Once the boot is over every call fails
 //! or does nothing.
 
+use crate::disk::Disk;
 use crate::world::boot::Boot;
 use crate::world::computer::Computer;
 use crate::world::executor::Inline;
@@ -15,8 +16,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Nobody's disk is ever full here yet.
-const FREE_SPACE: u64 = 100 << 30;
 
 /// See the module.
 #[derive(Debug)]
@@ -30,17 +29,19 @@ pub struct SimEnvironment {
 impl SimEnvironment {
     /// The environment of a boot.
     pub fn new(computer: Arc<Computer>, boot: Boot) -> Self {
-        Self { boot: Arc::new(boot), computer }
+        let boot = Arc::new(boot);
+        computer.begin(&boot);
+        Self { boot, computer }
     }
 
-    /// The system's files, while the power is on, for what belongs to this computer.
-    fn files(&self, path: &Path) -> io::Result<&dyn Environment> {
+    /// The disk, while the boot lasts, for what lies on it.
+    fn files(&self, path: &Path) -> io::Result<&Disk> {
         self.boot.alive()?;
         if !path.starts_with(&self.computer.folder) {
             let what = format!("{} is not on the computer {}", path.display(), self.computer.name);
             return Err(io::Error::new(io::ErrorKind::NotFound, what));
         }
-        Ok(self.computer.disk.system())
+        Ok(&self.computer.disk)
     }
 }
 
@@ -96,65 +97,73 @@ impl Environment for SimEnvironment {
         path: &Path,
         flags: rusqlite::OpenFlags,
     ) -> rusqlite::Result<rusqlite::Connection> {
-        match self.files(path) {
-            Ok(system) => system.open_database(path, flags),
-            Err(error) => Err(rusqlite::Error::SqliteFailure(
+        if let Err(error) = self.files(path) {
+            return Err(rusqlite::Error::SqliteFailure(
                 rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
                 Some(error.to_string()),
-            )),
+            ));
         }
+        let _here = self.boot.here();
+        let connection = rusqlite::Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(Duration::ZERO)?;
+        Ok(connection)
     }
 
     fn watch(&self, path: &Path) -> io::Result<Box<dyn FileWatch>> {
-        self.files(path)?;
-        Ok(Box::new(self.computer.notices().watch(path)))
+        Ok(Box::new(self.files(path)?.watch(path)))
     }
 
     fn readers(&self, path: &Path) -> io::Result<Readers> {
-        self.files(path)?;
-        Ok(if self.computer.has_readers(path) { Readers::Some } else { Readers::None })
+        self.files(path)?.readers(&self.boot.process, path)
+    }
+
+    fn shut_readers_out(&self, path: &Path) -> io::Result<Readers> {
+        self.files(path)?.shut_readers_out(&self.boot.process, path)
+    }
+
+    fn let_readers_in(&self, path: &Path) -> io::Result<()> {
+        self.files(path)?.let_readers_in(&self.boot.process, path)
     }
 
     fn sync_wal(&self, path: &Path) -> io::Result<()> {
-        self.files(path)?.sync_wal(path)
+        self.files(path)?.sync_wal(&self.boot.process, path)
     }
 
     fn file_identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
-        self.files(path)?;
-        self.computer.disk.identity(path)
+        self.files(path)?.identity(&self.boot.process, path)
     }
 
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
-        self.files(path)?.canonical(path)
+        self.files(path)?.canonical(&self.boot.process, path)
     }
 
     fn free_space(&self, path: &Path) -> io::Result<u64> {
-        self.files(path).map(|_| FREE_SPACE)
+        self.files(path)?.free_space(&self.boot.process)
     }
 
     fn read_file(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
-        self.files(path)?.read_file(path)
+        self.files(path)?.read_file(&self.boot.process, path)
     }
 
-    fn write_file(&self, path: &Path, content: &[u8], private: bool) -> io::Result<()> {
-        self.files(path)?.write_file(path, content, private)
+    fn write_file(&self, path: &Path, content: &[u8], _private: bool) -> io::Result<()> {
+        self.files(path)?.write_file(&self.boot.process, path, content)
     }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
-        self.files(path)?.create_directory(path)
+        self.files(path)?.create_directory(&self.boot.process, path)
     }
 
     fn list_directory(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        self.files(path)?.list_directory(path)
+        self.files(path)?.list_directory(&self.boot.process, path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.files(to)?;
-        self.files(from)?.rename(from, to)
+        self.files(from)?.rename_file(&self.boot.process, from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.files(path)?.remove_file(path)
+        self.files(path)?.remove_file(&self.boot.process, path)
     }
 }
 

@@ -25,13 +25,28 @@ impl Inline {
         boot.spawn(async move {
             while let Some(Submitted { step, job, done }) = queue.recv().await {
                 if !owner.before_step(step).await {
-                    computer.unplug();
+                    if computer.is_on() && owner.is_struck() {
+                        computer.fall();
+                    }
                     // Nothing runs any more, and nobody learns that it did not.
                     return std::future::pending().await;
                 }
-                let _here = computer.here_for_sqlite();
-                if catch_unwind(AssertUnwindSafe(job)).is_err() {
-                    owner.note_panic();
+                computer.between_steps(step);
+                if owner.is_alive() {
+                    owner.begin_step(step);
+                    if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                        owner.note_panic();
+                    }
+                    if owner.end_step(step) {
+                        computer.fall();
+                    }
+                }
+                let debt = computer.disk.take_debt();
+                if !debt.is_zero() {
+                    tokio::time::sleep(debt).await;
+                }
+                if !owner.is_alive() {
+                    return std::future::pending().await;
                 }
                 // Nobody waits if the future was dropped; the step counts all the same.
                 let _ = done.send(());

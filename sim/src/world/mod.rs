@@ -10,20 +10,18 @@ pub(crate) mod computer;
 pub(crate) mod environment;
 mod executor;
 mod lines;
-mod notices;
-mod power;
+pub(crate) mod power;
 mod quic;
 
 use crate::clock::Clock;
 use crate::content;
 use crate::disk::Disk;
-use crate::disk::vfs::Guard;
+use crate::disk::here::Guard;
 use crate::network::{self, Access, Network};
 use crate::random::Random;
 use crate::trace::Trace;
 use crate::world::computer::Computer;
 use crate::world::environment::SimEnvironment;
-use crate::world::notices::Notices;
 use node::directory::Directory;
 use node::engine::{AttachRequest, Attached, members};
 use node::environment::Environment;
@@ -36,6 +34,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long an invitation lasts.
@@ -76,7 +75,7 @@ pub struct World {
     clock: Clock,
     trace: Arc<Trace>,
     network: Arc<Network>,
-    disk: Arc<Disk>,
+    falls: Arc<Notify>,
     clocks: Random,
     sites: BTreeMap<String, Place>,
     panics: u64,
@@ -118,7 +117,7 @@ impl World {
             clock,
             trace,
             network: Arc::new(network),
-            disk: Arc::new(Disk::new().unwrap()),
+            falls: Arc::default(),
             clocks: Random::new(seed, "clocks"),
             sites: BTreeMap::new(),
             panics: 0,
@@ -132,6 +131,7 @@ impl World {
             self.end_boot(&name).await;
             self.place(&name).computer.end_programs();
         }
+        assert_eq!(self.sqlite.panics(), 0, "the disk panicked; see above");
         assert_eq!(self.panics, 0, "tasks or steps of nodes panicked; see above");
     }
 
@@ -157,10 +157,11 @@ impl World {
         let number = u8::try_from(self.sites.len() + 1).unwrap();
         let address = network::address_of(number);
         let error = self.clocks.below(2 * CLOCK_ERROR_MS + 1) as i64 - CLOCK_ERROR_MS as i64;
-        let world = (self.clock, Arc::clone(&self.network), Arc::clone(&self.disk));
-        let notices = Notices::new(Random::new(self.seed, &format!("{name} notices")));
-        let computer = Arc::new(Computer::new(name, (address, error), world, notices));
-        self.disk.system().create_directory(&computer.folder).unwrap();
+        let disk = Arc::new(Disk::new(name, self.seed));
+        let world = (self.clock, Arc::clone(&self.network), disk);
+        let between = Random::new(self.seed, &format!("{name} between steps"));
+        let computer =
+            Computer::new(name, (address, error), world, (Arc::clone(&self.falls), between));
         self.network.connect(address, name, access);
         let addresses = match access {
             Access::Named => vec![format!("{name}:{}", network::listen().port())],
@@ -178,6 +179,7 @@ impl World {
         let own: Name = name.parse().unwrap();
         match inviter {
             None => {
+                let _here = environment.boot.here();
                 members::found(&*environment, &directory, &own, network::listen(), &addresses)
                     .unwrap();
                 node::site::write_example(&*environment, &directory).unwrap();
@@ -187,14 +189,14 @@ impl World {
                 let code = inviter.invite(INVITED).await.unwrap().to_string();
                 let code: Invitation = code.parse().unwrap();
                 let world: Arc<dyn Environment> = environment.clone();
-                node::site::join(world, &directory, own, network::listen(), &addresses, &code)
-                    .await
-                    .unwrap();
+                let listen = network::listen();
+                let joined = node::site::join(world, &directory, own, listen, &addresses, &code);
+                environment.boot.within(joined).await.unwrap();
             }
         }
         self.panics += end(&environment).await;
         drop(environment);
-        self.boot(name).await;
+        self.boot(name).await.unwrap();
     }
 
     /// A program on a site's computer with a database there.
@@ -210,13 +212,35 @@ impl World {
         tokio::select! {
             biased;
             attached = self.running(name).site.attach(request) => Some(attached.unwrap()),
-            () = self.struck(name) => None,
+            () = self.fallen_at(name) => None,
         }
+    }
+
+    /// The same, leaving its journal as it is if it has none ahead; `None` if it can't be done now:
+    /// somebody is at it, or the power goes.
+    pub async fn try_attach(&self, name: &str, file: &str, database: &str) -> Option<Attached> {
+        let path = self.file(name, file);
+        let request = AttachRequest { name: database.parse().unwrap(), path, wal: false };
+        tokio::select! {
+            biased;
+            () = self.fallen_at(name) => None,
+            attached = self.running(name).site.attach(request) => attached.ok(),
+        }
+    }
+
+    /// Where a site's `node.db` lies.
+    pub fn node_db(&self, name: &str) -> PathBuf {
+        directory(&self.place(name).computer).store()
     }
 
     /// Where a file on a site's computer lies.
     pub fn file(&self, name: &str, file: &str) -> PathBuf {
         self.place(name).computer.folder.join(file)
+    }
+
+    /// The disk of a site's computer.
+    pub fn disk(&self, name: &str) -> &Arc<Disk> {
+        &self.place(name).computer.disk
     }
 
     /// Where a site keeps its mirror of another's database.
@@ -292,7 +316,7 @@ impl World {
 
     /// The hash of what all databases hold: applications', mirrors, and the nodes' own.
     pub fn content_hash(&self) -> blake3::Hash {
-        content::hash(&self.disk)
+        content::hash(self.sites.values().map(|place| &*place.computer.disk))
     }
 
     /// What the run cost so far.
@@ -311,7 +335,7 @@ impl World {
         let seed = self.seed;
         let place = self.place_mut(name);
         place.boots += 1;
-        let boot = Boot::new(seed, &format!("{name}.{}", place.boots));
+        let boot = Boot::new(&place.computer, seed, &format!("{name}.{}", place.boots));
         Arc::new(SimEnvironment::new(Arc::clone(&place.computer), boot))
     }
 
@@ -341,6 +365,8 @@ async fn end(environment: &Arc<SimEnvironment>) -> u64 {
     environment.boot.kill();
     environment.computer.unplug();
     environment.boot.end_tasks().await;
+    // What it had open is closed, as far as it still could.
+    environment.computer.disk.kill(&environment.boot.process);
     let left = Arc::strong_count(environment) - 1;
     assert_eq!(left, 0, "{} things of a node outlive its boot and its tasks", left);
     environment.boot.panics()
