@@ -90,7 +90,9 @@ pub(super) fn in_snapshot<T>(
     Ok(done)
 }
 
-pub(super) fn hash_tables<'a>(tables: impl Iterator<Item = (&'a String, &'a Table)>) -> ContentHash {
+pub(super) fn hash_tables<'a>(
+    tables: impl Iterator<Item = (&'a String, &'a Table)>,
+) -> ContentHash {
     let mut bytes = Vec::with_capacity(1024);
     for (name, table) in tables {
         put(&mut bytes, b'T', name.as_bytes());
@@ -115,15 +117,16 @@ pub(super) struct Shape {
 pub(super) fn shapes(connection: &Connection) -> rusqlite::Result<Vec<Shape>> {
     // Reading the schema's table makes SQLite notice that another connection moved it.
     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-    let mut list = connection
-        .prepare("SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND type = 'table'")?;
+    let mut list = connection.prepare(
+        "SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND type = 'table'",
+    )?;
     let found = list
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<Vec<(String, bool)>>>()?;
     let mut shapes = Vec::new();
     for (name, without_rowid) in found.into_iter().filter(|(name, _)| counts(name)) {
         let select = connection.prepare(&format!("SELECT * FROM {}", quoted(&name)))?;
-        let columns = select.column_names().into_iter().map(str::to_owned).collect();
+        let columns = select.column_names().map(str::to_owned).collect();
         shapes.push(Shape { name, columns, without_rowid });
     }
     Ok(shapes)

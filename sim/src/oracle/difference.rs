@@ -33,7 +33,10 @@ fn written(
     only(&mut text, b.0, &contents_b, a.0, &contents_a);
     for (name, at_a) in &contents_a.tables {
         let Some(at_b) = contents_b.tables.get(name).filter(|at_b| *at_b != at_a) else { continue };
-        line(&mut text, &format!("{name}: {} rows at {}, {} at {}", at_a.rows, a.0, at_b.rows, b.0));
+        line(
+            &mut text,
+            &format!("{name}: {} rows at {}, {} at {}", at_a.rows, a.0, at_b.rows, b.0),
+        );
         if at_a.columns != at_b.columns {
             let (of_a, of_b) = (at_a.columns.join(", "), at_b.columns.join(", "));
             line(&mut text, &format!("  columns at {}: {of_a}; at {}: {of_b}", a.0, b.0));

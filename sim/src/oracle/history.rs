@@ -119,11 +119,7 @@ impl History {
     ///
     /// # Errors
     /// SQLite's; then nothing is prepared.
-    pub fn prepare(
-        &mut self,
-        connection: &Connection,
-        witness: &Witness,
-    ) -> rusqlite::Result<()> {
+    pub fn prepare(&mut self, connection: &Connection, witness: &Witness) -> rusqlite::Result<()> {
         let touched = witness.take(connection);
         let version = schema_version(connection)?;
         let (change, hash) = if version == self.schema_version {
@@ -156,7 +152,7 @@ impl History {
                 Change::All(tables) => self.tables = tables,
                 Change::Tables(changes) => {
                     for (name, change) in changes {
-                        adopt(self.tables.entry(name), change);
+                        adopt(&mut self.tables, name, change);
                     }
                 }
             }
@@ -297,8 +293,7 @@ fn scan(connection: &Connection) -> rusqlite::Result<(i64, BTreeMap<String, Kept
     content::in_snapshot(connection, |connection| {
         let mut tables = BTreeMap::new();
         for shape in content::shapes(connection)? {
-            let kept =
-                scan_table(connection, &shape.name, shape.columns, shape.without_rowid)?;
+            let kept = scan_table(connection, &shape.name, shape.columns, shape.without_rowid)?;
             tables.insert(shape.name, kept);
         }
         Ok((schema_version(connection)?, tables))
@@ -373,25 +368,25 @@ fn reread(
     let count: i64 = connection
         .prepare_cached(&format!("SELECT count(*) FROM {}", quoted(name)))?
         .query_row([], |row| row.get(0))?;
-    if u64::try_from(count) != Ok(table.rows) { anew() } else { Ok(Some(TableChange::Rows(table, rows))) }
+    if u64::try_from(count) != Ok(table.rows) {
+        anew()
+    } else {
+        Ok(Some(TableChange::Rows(table, rows)))
+    }
 }
 
-fn adopt(
-    entry: std::collections::btree_map::Entry<'_, String, Kept>,
-    change: TableChange,
-) {
+fn adopt(tables: &mut BTreeMap<String, Kept>, name: String, change: TableChange) {
     match change {
-        TableChange::Anew(kept) => drop(entry.insert_entry(kept)),
+        TableChange::Anew(kept) => drop(tables.insert(name, kept)),
         TableChange::Rows(table, rows) => {
-            entry.and_modify(|kept| {
-                kept.table = table;
-                for (rowid, hash) in rows {
-                    match hash {
-                        Some(hash) => drop(kept.rows.insert(rowid, hash)),
-                        None => drop(kept.rows.remove(&rowid)),
-                    }
+            let Some(kept) = tables.get_mut(&name) else { return };
+            kept.table = table;
+            for (rowid, hash) in rows {
+                match hash {
+                    Some(hash) => drop(kept.rows.insert(rowid, hash)),
+                    None => drop(kept.rows.remove(&rowid)),
                 }
-            });
+            }
         }
     }
 }

@@ -164,7 +164,7 @@ impl Till {
         match self.held.office {
             Office::Idle => self.hold_lock(),
             Office::Thinks(_) => self.finish_thinking(),
-            Office::HoldsLock => self.let_go(seed % 4 != 0),
+            Office::HoldsLock => self.let_go(!seed.is_multiple_of(4)),
         }
     }
 

@@ -91,7 +91,7 @@ impl Till {
     /// A till at a site, with a new database, which keeps its journal as the seed says: mostly
     /// in WAL mode.
     pub fn open(world: &World, site: &str, file: &str, label: &str) -> Self {
-        let mut random = world.random(&format!("till {label} journal"));
+        let mut random = world.random(&format!("till {site} {label} journal"));
         let journal = if random.happens(8000) { Journal::Wal } else { Journal::Delete };
         Self::open_with(world, (site, file), label, journal)
     }
@@ -107,7 +107,7 @@ impl Till {
         journal: Journal,
     ) -> Self {
         let begun = Instant::now() - world.figures().time;
-        let mut random = world.random(&format!("till {label}"));
+        let mut random = world.random(&format!("till {site} {label}"));
         let [main, office, reader] = [0; 3].map(|_| Program::new(world.application(site, file)));
         let history = main.run(|connection, witness| {
             let mode = if journal == Journal::Wal { "WAL" } else { "DELETE" };

@@ -207,8 +207,19 @@ impl World {
     /// Puts a database under sync, switching it to a write-ahead log; `None` if the power goes
     /// meanwhile ([`World::strike`]).
     pub async fn attach(&self, name: &str, file: &str, database: &str) -> Option<Attached> {
+        self.attach_as(name, file, database, true).await
+    }
+
+    /// The same, and `wal` says whether the database is switched to a write-ahead log.
+    pub async fn attach_as(
+        &self,
+        name: &str,
+        file: &str,
+        database: &str,
+        wal: bool,
+    ) -> Option<Attached> {
         let path = self.file(name, file);
-        let request = AttachRequest { name: database.parse().unwrap(), path, wal: true };
+        let request = AttachRequest { name: database.parse().unwrap(), path, wal };
         tokio::select! {
             biased;
             attached = self.running(name).site.attach(request) => Some(attached.unwrap()),
