@@ -8,6 +8,7 @@ use crate::network::Network;
 use crate::world::application::Program;
 use crate::world::notices::Notices;
 use conflict::WallTime;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +31,8 @@ pub struct Computer {
     pub(crate) notices: Notices,
     on: AtomicBool,
     programs: Mutex<Vec<Weak<Program>>>,
+    /// How often its node ran a step, by name.
+    pub(crate) steps: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Computer {
@@ -50,6 +53,7 @@ impl Computer {
             notices,
             on: AtomicBool::new(true),
             programs: Mutex::default(),
+            steps: Mutex::default(),
         }
     }
 

@@ -29,6 +29,7 @@ impl Inline {
                     // Nothing runs any more, and nobody learns that it did not.
                     return std::future::pending().await;
                 }
+                *computer.steps.lock().unwrap().entry(step).or_default() += 1;
                 let _here = computer.here_for_sqlite();
                 if catch_unwind(AssertUnwindSafe(job)).is_err() {
                     owner.note_panic();
