@@ -84,12 +84,13 @@ fn main() {
             tell(&format!("night {day}"), world, &mut before);
         }
         println!("trace {}\nsteps of all nodes:", world.trace_hash().to_hex());
-        let mut steps: BTreeMap<&str, u64> = BTreeMap::new();
-        for (step, times) in names.iter().flat_map(|name| world.steps(name)) {
-            *steps.entry(step).or_default() += times;
+        let mut steps: BTreeMap<&str, (u64, Duration)> = BTreeMap::new();
+        for (step, (times, took)) in names.iter().flat_map(|name| world.steps(name)) {
+            let all = steps.entry(step).or_default();
+            *all = (all.0 + times, all.1 + took);
         }
-        for (step, times) in steps {
-            println!("  {step:<20} {times:>8}");
+        for (step, (times, took)) in steps {
+            println!("  {step:<20} {times:>8} {:>7.3} s", took.as_secs_f64());
         }
     });
 }

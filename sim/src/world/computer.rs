@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 /// See the module.
 #[derive(Debug)]
@@ -31,8 +32,8 @@ pub struct Computer {
     pub(crate) notices: Notices,
     on: AtomicBool,
     programs: Mutex<Vec<Weak<Program>>>,
-    /// How often its node ran a step, by name.
-    pub(crate) steps: Mutex<BTreeMap<&'static str, u64>>,
+    /// How often its node ran a step, by name, and in how much real time.
+    pub(crate) steps: Mutex<BTreeMap<&'static str, (u64, Duration)>>,
 }
 
 impl Computer {

@@ -29,11 +29,16 @@ impl Inline {
                     // Nothing runs any more, and nobody learns that it did not.
                     return std::future::pending().await;
                 }
-                *computer.steps.lock().unwrap().entry(step).or_default() += 1;
+                let begun = std::time::Instant::now();
                 let _here = computer.here_for_sqlite();
                 if catch_unwind(AssertUnwindSafe(job)).is_err() {
                     owner.note_panic();
                 }
+                let mut steps = computer.steps.lock().unwrap();
+                let (times, took) = steps.entry(step).or_default();
+                *times += 1;
+                *took += begun.elapsed();
+                drop(steps);
                 // Nobody waits if the future was dropped; the step counts all the same.
                 let _ = done.send(());
             }

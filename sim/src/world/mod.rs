@@ -301,8 +301,8 @@ impl World {
         Figures { packets, bytes, time: self.clock.elapsed() }
     }
 
-    /// How often a site's node ran a step of that name.
-    pub fn steps(&self, name: &str) -> BTreeMap<&'static str, u64> {
+    /// How often a site's node ran a step of that name, and in how much real time.
+    pub fn steps(&self, name: &str) -> BTreeMap<&'static str, (u64, Duration)> {
         self.place(name).computer.steps.lock().unwrap().clone()
     }
 
