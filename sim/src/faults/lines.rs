@@ -43,7 +43,9 @@ impl Drive<'_> {
             Fault::Flapping(a, b) => {
                 let line = Line { rate: Some(THIN), flaps: Some(FLAP), ..self.ordinary };
                 self.world.set_line_between(name(a), name(b), Some(line));
-                (0..LARGE).for_each(|_| drop(self.bulk(a)));
+                for _ in 0..LARGE {
+                    self.bulk(a);
+                }
             }
             Fault::NewAddress(a) => {
                 self.bulk(a);

@@ -11,7 +11,7 @@ pub fn run(which: &Which) -> Result<Request, String> {
     let check = check(&smallest, breakage)?
         .ok_or_else(|| format!("Nothing breaks under seed {}.", smallest.seed))?;
     println!("To be kept: {check}");
-    let mut attempt = |what: String, candidate: Request, smallest: &mut Request| {
+    let attempt = |what: String, candidate: Request, smallest: &mut Request| {
         let kept = self::check(&candidate, breakage)?.as_deref() == Some(check.as_str());
         println!("{} {what}", if kept { "without:" } else { "  needs:" });
         if kept {

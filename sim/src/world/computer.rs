@@ -9,11 +9,13 @@ use crate::random::Random;
 use crate::world::application::Program;
 use crate::world::boot::Boot;
 use conflict::WallTime;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// One step of so many, on average, has something else right before it.
@@ -53,6 +55,8 @@ pub struct Computer {
     boot: Mutex<Weak<Boot>>,
     between: Mutex<Between>,
     programs: Mutex<Vec<Weak<Program>>>,
+    /// How often its node ran a step, by name, and in how much real time.
+    pub(crate) steps: Mutex<BTreeMap<&'static str, (u64, Duration)>>,
 }
 
 impl Computer {
@@ -75,6 +79,7 @@ impl Computer {
             boot: Mutex::default(),
             between: Mutex::new(Between { random, work: None }),
             programs: Mutex::default(),
+            steps: Mutex::default(),
         });
         let fallen = Arc::downgrade(&computer);
         computer.disk.on_fall(move || {
@@ -83,6 +88,14 @@ impl Computer {
             }
         });
         computer
+    }
+
+    /// Its node ran a step, which took so long in the real world.
+    pub(crate) fn note_step(&self, step: &'static str, took: Duration) {
+        let mut steps = self.steps.lock().unwrap();
+        let (times, all) = steps.entry(step).or_default();
+        *times += 1;
+        *all += took;
     }
 
     /// What its clock says.

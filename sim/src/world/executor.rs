@@ -32,6 +32,7 @@ impl Inline {
                     return std::future::pending().await;
                 }
                 computer.between_steps(step);
+                let begun = std::time::Instant::now();
                 if owner.is_alive() {
                     owner.begin_step(step);
                     if catch_unwind(AssertUnwindSafe(job)).is_err() {
@@ -41,6 +42,7 @@ impl Inline {
                         computer.fall();
                     }
                 }
+                computer.note_step(step, begun.elapsed());
                 let debt = computer.disk.take_debt();
                 if !debt.is_zero() {
                     tokio::time::sleep(debt).await;

@@ -336,6 +336,11 @@ impl World {
         Figures { packets, bytes, time: self.clock.elapsed() }
     }
 
+    /// How often a site's node ran a step of that name, and in how much real time.
+    pub fn steps(&self, name: &str) -> BTreeMap<&'static str, (u64, Duration)> {
+        self.place(name).computer.steps.lock().unwrap().clone()
+    }
+
     /// How often SQLite waited inside a call. The node's waits are its own, between steps, so
     /// that one thread suffices; this counts those that are not.
     pub fn waits_in_sqlite(&self) -> u64 {
