@@ -58,6 +58,17 @@ impl Copies {
         }
     }
 
+    /// A computer has lost its power: its copies may be those of some moments ago, since their
+    /// journals bring the rest again.
+    pub fn forgive(&mut self, site: At) {
+        for ((at, _), copy) in &mut self.0 {
+            if *at == site {
+                copy.mutations = None;
+                copy.watcher.begin_anew();
+            }
+        }
+    }
+
     /// Looks at one.
     ///
     /// # Errors

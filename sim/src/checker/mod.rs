@@ -110,6 +110,11 @@ impl Checker {
         self.copies.spoil(site, origin, spoiled);
     }
 
+    /// A computer has lost its power.
+    pub fn power_failed(&mut self, site: At) {
+        self.copies.forgive(site);
+    }
+
     /// A batch of the origin is damaged in the carrier's journal for good.
     pub fn rotten(&mut self, carrier: At, origin: At) {
         self.rotten.insert((carrier, origin));
