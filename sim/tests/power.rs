@@ -4,7 +4,6 @@
 
 use node::demo::compare::compare;
 use node::demo::shop::Shop;
-use rusqlite::Connection;
 use sim::disk::{Faults, Kind};
 use sim::{Application, BootError, World, run};
 use std::sync::{Arc, Mutex};
@@ -80,7 +79,7 @@ async fn fuses(world: &mut World) -> (u64, u64) {
         in_boot += boot(world, site).await;
         world.disk(site).clear_fuse();
         // What the shop's program remembers of its own may be of what is lost.
-        shop = till.run(|connection| Shop::open(connection, random.draw())).unwrap();
+        shop = Shop::open(random.draw());
     }
     settle(world).await;
     (cuts, in_boot)
@@ -102,4 +101,124 @@ fn fuses_fall_in_the_node_in_the_shop_and_in_repair() {
         })
     };
     assert_eq!(told(), told());
+}
+
+#[test]
+fn a_killed_node_comes_back_beside_an_application_that_went_on() {
+    run(1, async |world: &mut World| {
+        let (till, mut shop) = shop(world).await;
+        for round in 0..6 {
+            till.run(|connection| {
+                connection.execute_batch("BEGIN").unwrap();
+                shop.sell(connection).ok();
+            });
+            let _ = round;
+            world.run_for(Duration::from_millis(700 * round)).await;
+            world.kill("downtown").await;
+            assert!(!world.is_fallen("downtown"), "the computer is on");
+            till.run(|connection| {
+                if !connection.is_autocommit() {
+                    connection.execute_batch("COMMIT").unwrap();
+                }
+                shop.sell(connection).unwrap();
+            });
+            world.boot("downtown").await.unwrap();
+        }
+        settle(world).await;
+    });
+}
+
+#[test]
+fn a_killed_application_leaves_nothing_half() {
+    run(1, async |world: &mut World| {
+        let (till, mut shop) = shop(world).await;
+        let count = |till: &Application| {
+            till.run(|c| c.query_row("SELECT count(*) FROM orders", [], |row| row.get::<_, i64>(0)))
+        };
+        let before = count(&till).unwrap();
+        for _ in 0..5 {
+            till.run(|connection| {
+                connection.execute_batch("BEGIN IMMEDIATE; DELETE FROM orders").unwrap();
+            });
+            till.kill();
+            till.run(|connection| shop.sell(connection)).unwrap();
+        }
+        assert_eq!(count(&till).unwrap(), before + 5);
+        settle(world).await;
+    });
+}
+
+#[test]
+fn who_shuts_down_properly_loses_nothing() {
+    run(1, async |world: &mut World| {
+        let (till, mut shop) = shop(world).await;
+        till.run(|connection| connection.execute_batch("PRAGMA synchronous = OFF")).unwrap();
+        for _ in 0..20 {
+            assert!(sell(&till, &mut shop));
+        }
+        assert!(world.shut_down("downtown").await);
+        assert_eq!(world.disk("downtown").struck().damage.values().map(|d| d.lost).sum::<u64>(), 0);
+        assert!(till.try_run(|_| ()).is_err(), "the power is off");
+        world.boot("downtown").await.unwrap();
+        settle(world).await;
+    });
+}
+
+/// F62, F63, and errors now and then: the application may be told, the node gets over it.
+#[test]
+fn a_bad_disk_is_survived() {
+    let mut struck = Vec::new();
+    for (number, site) in [(1, "downtown"), (2, "uptown")] {
+        run(number, async |world: &mut World| {
+            let (till, mut shop) = shop(world).await;
+            let kinds = [Some(Kind::Journal), None];
+            for only in kinds {
+                let faults = [
+                    Faults { only, sync: 30_000, ..Faults::default() },
+                    Faults { only, write: 30_000, ..Faults::default() },
+                    Faults { only, slow: Duration::from_secs(5), ..Faults::default() },
+                ];
+                for faults in faults {
+                    world.disk(site).set_faults(faults);
+                    for _ in 0..10 {
+                        sell(&till, &mut shop);
+                        world.run_for(Duration::from_secs(2)).await;
+                    }
+                    world.disk(site).set_faults(Faults::default());
+                    world.run_for(Duration::from_secs(60)).await;
+                }
+            }
+            world.disk(site).set_free(Some(0));
+            for _ in 0..10 {
+                sell(&till, &mut shop);
+                world.run_for(Duration::from_secs(2)).await;
+            }
+            world.disk(site).set_free(None);
+            world.shut_down(site).await;
+            world.boot(site).await.unwrap();
+            sell(&till, &mut shop);
+            settle(world).await;
+            struck.push(world.disk(site).struck());
+        });
+    }
+    assert!(struck.iter().all(|s| s.sync > 0 && s.write > 0 && s.slow > 0 && s.full > 0));
+}
+
+#[test]
+fn between_two_steps_of_the_node_an_application_may_write() {
+    run(1, async |world: &mut World| {
+        let (till, mut shop) = shop(world).await;
+        let steps = Arc::new(Mutex::new(Vec::new()));
+        let (noted, program) = (Arc::clone(&steps), till.clone());
+        let work = move |step: &'static str| {
+            noted.lock().unwrap().push(step);
+            sell(&program, &mut shop);
+        };
+        world.set_between_steps("downtown", Some(Box::new(work)));
+        world.run_for(Duration::from_secs(600)).await;
+        world.set_between_steps("downtown", None);
+        let count = steps.lock().unwrap().len();
+        assert!((5..500).contains(&count), "{count}");
+        settle(world).await;
+    });
 }
