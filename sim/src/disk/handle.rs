@@ -31,7 +31,8 @@ struct Open {
     inode: Inode,
     /// None for what SQLite needs for a moment.
     path: Option<String>,
-    /// Its name is to become durable with the first sync.
+    /// Its name is to become durable with the first sync: as with the unix VFS, this goes for every
+    /// journal that might have been made, whoever made it.
     new_name: bool,
     shm: Option<Inode>,
     /// Keeps what SQLite has pointers into.
@@ -81,13 +82,13 @@ pub(super) fn open(caller: Caller, path: Option<&str>, flags: c_int) -> Result<H
     let journal =
         ffi::SQLITE_OPEN_WAL | ffi::SQLITE_OPEN_MAIN_JOURNAL | ffi::SQLITE_OPEN_SUPER_JOURNAL;
     let process = &caller.process;
-    let (owner, inode, created) = caller.disk.act(process, |state| {
-        let (inode, created) = match path {
-            None => (state.create_temporary(), false),
+    let (owner, inode) = caller.disk.act(process, |state| {
+        let inode = match path {
+            None => state.create_temporary(),
             Some(path) => match state.names.find(path) {
                 Some(_) if has(ffi::SQLITE_OPEN_EXCLUSIVE) => return Err(Failure::Busy),
-                Some(inode) => (inode, false),
-                None if has(ffi::SQLITE_OPEN_CREATE) => (state.create(path)?, true),
+                Some(inode) => inode,
+                None if has(ffi::SQLITE_OPEN_CREATE) => state.create(path)?,
                 None => return Err(Failure::Missing),
             },
         };
@@ -95,13 +96,13 @@ pub(super) fn open(caller: Caller, path: Option<&str>, flags: c_int) -> Result<H
         if let Some(path) = path.filter(|_| has(ffi::SQLITE_OPEN_DELETEONCLOSE)) {
             state.remove(path, false)?;
         }
-        Ok((owner, inode, created))
+        Ok((owner, inode))
     })?;
     let open = Box::new(Open {
         owner,
         inode,
         path: path.map(str::to_owned),
-        new_name: created && has(journal),
+        new_name: has(journal) && has(ffi::SQLITE_OPEN_CREATE),
         shm: None,
         regions: Vec::new(),
         caller,

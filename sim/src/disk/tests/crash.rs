@@ -24,7 +24,7 @@ struct Told {
 
 /// Transactions of three rows each until the power goes; returns how many were acknowledged.
 fn work(disk: &Arc<Disk>, mode: &str, synchronous: &str, begun: &mut bool) -> i64 {
-    let program = Program::start(disk, "some.db");
+    let Ok(program) = Program::try_start(disk, "some.db") else { return 0 };
     let prepare = format!("PRAGMA synchronous = {synchronous}; PRAGMA wal_autocheckpoint = 8");
     // The switch to a write-ahead log is safe with EXTRA alone.
     let ready = program
@@ -69,11 +69,10 @@ fn many(runs: u64, mode: &str, synchronous: &str) -> Told {
                 if random.happens(3000) {
                     disk.set_fuse(1 + random.below(12));
                 }
-                let program = Program::start(disk, "some.db");
-                let found = look(&program);
+                let found = Program::try_start(disk, "some.db").map(|program| look(&program));
                 if disk.is_on() {
                     disk.clear_fuse();
-                    break found;
+                    break found.unwrap();
                 }
                 told.again += 1;
             };
@@ -121,7 +120,7 @@ fn a_log_at_full_keeps_all_that_was_acknowledged() {
 fn a_log_at_normal_loses_its_end_and_nothing_else() {
     let told = many(300, "WAL", "NORMAL");
     assert_eq!(told.corrupt, 0, "{told:?}");
-    assert!(told.lost * 4 > told.runs, "{told:?}");
+    assert!(told.lost * 6 > told.runs, "{told:?}");
 }
 
 #[test]

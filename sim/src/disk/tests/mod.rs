@@ -44,14 +44,18 @@ struct Program {
 
 impl Program {
     fn start(disk: &Arc<Disk>, name: &str) -> Self {
+        Self::try_start(disk, name).unwrap()
+    }
+
+    fn try_start(disk: &Arc<Disk>, name: &str) -> rusqlite::Result<Self> {
         let (disk, process) = (Arc::clone(disk), disk.process());
         let connection = {
             let _here = Here::enter(&disk, &process, 0);
-            let connection = Connection::open(path(name)).unwrap();
-            connection.busy_timeout(std::time::Duration::ZERO).unwrap();
+            let connection = Connection::open(path(name))?;
+            connection.busy_timeout(std::time::Duration::ZERO)?;
             Some(connection)
         };
-        Self { disk, process, connection }
+        Ok(Self { disk, process, connection })
     }
 
     fn with<T>(&self, work: impl FnOnce(&Connection) -> T) -> T {

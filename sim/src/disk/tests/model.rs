@@ -180,9 +180,10 @@ fn struck_by(faults: Faults, name: &str) -> (Arc<Disk>, u64) {
         disk.set_faults(faults);
         let mut errors = 0;
         for _ in 0..100 {
-            let done = program.try_run("UPDATE t SET x = randomblob(100000)").and_then(|()| {
-                Program::start(disk, name).one::<i64>("SELECT sum(length(x)) FROM t")
-            });
+            let done = program
+                .try_run("UPDATE t SET x = randomblob(100000)")
+                .and_then(|()| Program::try_start(disk, name))
+                .and_then(|other| other.one::<i64>("SELECT sum(length(x)) FROM t"));
             errors += u64::from(done.is_err());
         }
         (Arc::clone(disk), errors)
