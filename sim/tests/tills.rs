@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests")]
 
 use rusqlite::{Connection, OpenFlags};
-use sim::oracle::{Verdict, Watcher};
+use sim::oracle::{Loss, Verdict, Watcher};
 use sim::workload::{Acted, Mix, Operation, Outcome, Till};
 use sim::{World, run};
 use std::time::Duration;
@@ -44,7 +44,14 @@ impl Pair {
     }
 }
 
-async fn story(world: &mut World, mix: Mix, acts: u64) {
+/// Whether the power goes now and then.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Power {
+    Stays,
+    Goes,
+}
+
+async fn story(world: &mut World, mix: Mix, acts: u64, power: Power) {
     let seed = world.seed();
     let mut random = world.random("tills");
     let mut pairs = Vec::new();
@@ -66,6 +73,18 @@ async fn story(world: &mut World, mix: Mix, acts: u64) {
             cut = !cut;
             if cut { world.cut(SITES[0], SITES[1]) } else { world.heal(SITES[0], SITES[1]) }
         }
+        for pair in &mut pairs {
+            if world.is_struck(pair.site) {
+                world.power_off(pair.site).await;
+                world.run_for(Duration::from_secs(random.below(60))).await;
+                world.boot(pair.site).await;
+                let found = pair.till.recover(Loss::Forbidden);
+                log.push(format!("{} power off and on, {found:?}", pair.site));
+            }
+        }
+        if power == Power::Goes && random.happens(500) {
+            world.strike(SITES[random.below(2) as usize], None, 1 + random.below(60));
+        }
         let pair = &mut pairs[random.below(2) as usize];
         let Acted { operation, outcome } = pair.till.act();
         log.push(format!("{} {operation:?} {outcome:?}", pair.site));
@@ -83,10 +102,19 @@ async fn story(world: &mut World, mix: Mix, acts: u64) {
             1 => world.run_for(Duration::from_millis(random.below(40))).await,
             _ => world.run_for(Duration::from_millis(random.below(4000))).await,
         }
-        for pair in &mut pairs {
+        for pair in pairs.iter_mut().filter(|pair| !world.is_struck(pair.other)) {
             if let Err(violation) = pair.look(world) {
                 panic!("seed {seed}, act {act}: {violation}\n  {}", last());
             }
+        }
+    }
+    if power == Power::Goes {
+        // What is planned does not come any more.
+        for pair in &mut pairs {
+            world.power_off(pair.site).await;
+            world.boot(pair.site).await;
+            let found = pair.till.recover(Loss::Forbidden);
+            assert!(matches!(found, Outcome::Recovered(_)), "{found:?}");
         }
     }
     if cut {
@@ -141,14 +169,21 @@ fn seeds(default: std::ops::Range<u64>) -> std::ops::Range<u64> {
 #[test]
 fn mirrors_show_what_tills_committed_f16_f42_f44_f46_f47() {
     for seed in seeds(0..4) {
-        run(seed, async |world: &mut World| story(world, Mix::usual(), 200).await);
+        run(seed, async |world: &mut World| story(world, Mix::usual(), 200, Power::Stays).await);
     }
 }
 
 #[test]
 fn mirrors_show_what_tills_committed_when_all_is_equally_likely_f36_f38_f39() {
     for seed in seeds(10..13) {
-        run(seed, async |world: &mut World| story(world, Mix::even(), 150).await);
+        run(seed, async |world: &mut World| story(world, Mix::even(), 150, Power::Stays).await);
+    }
+}
+
+#[test]
+fn mirrors_show_what_tills_committed_when_the_power_goes_f11() {
+    for seed in seeds(40..43) {
+        run(seed, async |world: &mut World| story(world, Mix::usual(), 200, Power::Goes).await);
     }
 }
 
@@ -169,6 +204,6 @@ fn a_schema_that_moves_all_the_time_arrives() {
         mix = mix.with(operation, 60);
     }
     for seed in seeds(20..22) {
-        run(seed, async |world: &mut World| story(world, mix.clone(), 150).await);
+        run(seed, async |world: &mut World| story(world, mix.clone(), 150, Power::Stays).await);
     }
 }
