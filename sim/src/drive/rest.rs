@@ -3,7 +3,8 @@
 
 use super::{Checked, Drive};
 use crate::plan::At;
-use node::demo::compare::compare;
+use node::demo::compare::{Comparison, compare};
+use std::path::Path;
 use std::time::Duration;
 
 /// In which all must have come to rest.
@@ -119,7 +120,7 @@ impl Drive<'_> {
                 }
                 let mirror = self.mirror(site, origin);
                 let (shows, latest) = (self.shows(site, origin), self.shops[origin.0].commits());
-                let same = compare(&original, &mirror);
+                let same = self.same(origin, &original, site, &mirror);
                 let identical = same.as_ref().is_ok_and(|same| same.identical());
                 if shows == Some(latest) && identical {
                     continue;
@@ -134,6 +135,22 @@ impl Drive<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether two files hold the same, by the judge that the demo has as well.
+    fn same(
+        &self,
+        origin: At,
+        original: &Path,
+        site: At,
+        mirror: &Path,
+    ) -> Result<Comparison, String> {
+        let copied = |at: At, path: &Path| {
+            let copied = self.world.disk(self.name(at)).copied(path);
+            copied.map_err(|failure| format!("{}: {failure}", path.display()))
+        };
+        let (original, mirror) = (copied(origin, original)?, copied(site, mirror)?);
+        compare(original.path(), mirror.path()).map_err(|error| error.to_string())
     }
 
     /// A: what a site that burned down had called safe is at every other site, and they agree.
