@@ -1,6 +1,7 @@
 //! What a day costs on which nothing goes wrong: every site has a small database, mirrored at all
 //! others, and commits something once a minute for twelve hours; then the computers are off for
-//! ten. `cargo run --release -p sim --example quiet_day -- [SITES] [DAYS] [SEED]`.
+//! ten. `cargo run --release -p sim --example quiet_day -- [SITES] [DAYS] [SEED]
+//! [MINUTES]`, the last being how long the sites are open.
 #![allow(clippy::unwrap_used, reason = "a failed measurement is none")]
 #![allow(clippy::print_stdout, reason = "a program says what it found")]
 
@@ -10,7 +11,6 @@ use std::time::Duration;
 
 /// From a commit to the next.
 const PAUSE: Duration = Duration::from_secs(60);
-const COMMITS: u64 = 12 * 60;
 const NIGHT: Duration = Duration::from_secs(10 * 3600);
 
 /// What has been spent so far: CPU seconds of this thread, packets, bytes, leaps of the clock.
@@ -43,7 +43,7 @@ fn tell(what: &str, world: &World, before: &mut Spent) {
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let mut number = |default: u64| arguments.next().map_or(default, |word| word.parse().unwrap());
-    let (sites, days, seed) = (number(3), number(1), number(1));
+    let (sites, days, seed, minutes) = (number(3), number(1), number(1), number(12 * 60));
     let names: Vec<String> = (1..=sites).map(|number| format!("shop{number}")).collect();
     run(seed, async |world: &mut World| {
         let mut before = Spent::so_far(world);
@@ -61,7 +61,7 @@ fn main() {
         world.run_for(PAUSE).await;
         tell("beginning", world, &mut before);
         for day in 1..=days {
-            for commit in 0..COMMITS {
+            for commit in 0..minutes {
                 for till in &tills {
                     let sql = "INSERT INTO sales (total, at) VALUES (?1, datetime('now'))";
                     till.run(|connection| connection.execute(sql, [commit.cast_signed() * 7]))
