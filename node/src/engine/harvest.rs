@@ -347,8 +347,10 @@ impl Engine {
     /// # Errors
     /// The store fails.
     pub fn data_version(&mut self, number: DatabaseNumber) -> Result<Option<i64>, EngineError> {
-        let database = self.store.database(number)?;
-        self.load_capture(&database)?;
+        if !self.captures.contains_key(&number) {
+            let database = self.store.database(number)?;
+            self.load_capture(&database)?;
+        }
         Ok(self
             .captures
             .get_mut(&number)

@@ -9,6 +9,7 @@ pub mod production;
 mod worker;
 
 use conflict::WallTime;
+use rusqlite::config::DbConfig;
 use std::fmt::Debug;
 use std::future::Future;
 use std::io;
@@ -16,6 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use worker::Worker;
 
@@ -120,6 +122,18 @@ pub trait Environment: Debug + Send + Sync + 'static {
 
     /// Removes a file; one that does not exist is fine.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
+}
+
+/// A new connection, set as all of a node's are.
+///
+/// # Errors
+/// SQLite's.
+pub fn configured(connection: rusqlite::Connection) -> rusqlite::Result<rusqlite::Connection> {
+    // rusqlite's own default is five seconds.
+    connection.busy_timeout(Duration::ZERO)?;
+    // Else each new value for a range is a reason to plan, and so to parse, a statement anew.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(connection)
 }
 
 /// A background task.

@@ -115,10 +115,7 @@ impl Environment for Production {
         path: &Path,
         flags: rusqlite::OpenFlags,
     ) -> rusqlite::Result<rusqlite::Connection> {
-        let connection = rusqlite::Connection::open_with_flags(path, flags)?;
-        // rusqlite's own default is five seconds.
-        connection.busy_timeout(Duration::ZERO)?;
-        Ok(connection)
+        super::configured(rusqlite::Connection::open_with_flags(path, flags)?)
     }
 
     fn watch(&self, path: &Path) -> io::Result<Box<dyn FileWatch>> {

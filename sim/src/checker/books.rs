@@ -42,7 +42,8 @@ impl Books {
         while let Some(row) = rows.next()? {
             let held = unsigned(row.get(2)?);
             let durable = if row.get(4)? { held } else { 0 };
-            let holding = Holding { number: row.get(1)?, held, durable, applied: unsigned(row.get(3)?) };
+            let holding =
+                Holding { number: row.get(1)?, held, durable, applied: unsigned(row.get(3)?) };
             books.holdings.insert(site(row.get(0)?), holding);
         }
         let mut claims = connection.prepare(

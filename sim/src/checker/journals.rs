@@ -31,9 +31,11 @@ impl Drive<'_> {
             if self.shops[at.0].burned {
                 continue;
             }
-            let read = self.world.disk(self.name(at)).look(&self.node_db(at)).and_then(|connection| {
-                lines_of(&connection)
-            });
+            let read = self
+                .world
+                .disk(self.name(at))
+                .look(&self.node_db(at))
+                .and_then(|connection| lines_of(&connection));
             let read = match read {
                 Ok(read) => read,
                 Err(error) => {

@@ -92,9 +92,8 @@ impl Drive<'_> {
                 continue;
             }
             let read = |opened: rusqlite::Result<rusqlite::Connection>| Books::read(&opened?);
-            let books = read(disk.look_durable(&path)).and_then(|durable| {
-                Ok((durable, read(disk.look(&path))?))
-            });
+            let books = read(disk.look_durable(&path))
+                .and_then(|durable| Ok((durable, read(disk.look(&path))?)));
             match books {
                 Ok((lasting, now)) => {
                     durable.insert(at, lasting);
@@ -167,10 +166,12 @@ impl Drive<'_> {
             if self.shops[at.0].commits() != commits || self.checker.not_themselves.contains(&at) {
                 continue;
             }
-            let held = durable.iter().filter(|(holder, _)| **holder != at).filter_map(|(_, books)| {
-                let own = books.holdings.iter().find(|(id, _)| self.checker.site(**id) == Some(at));
-                own.map(|(_, holding)| holding.durable)
-            });
+            let held =
+                durable.iter().filter(|(holder, _)| **holder != at).filter_map(|(_, books)| {
+                    let own =
+                        books.holdings.iter().find(|(id, _)| self.checker.site(**id) == Some(at));
+                    own.map(|(_, holding)| holding.durable)
+                });
             let most = held.max().unwrap_or(0);
             if most < own.sequence {
                 return Err(self.broken(

@@ -30,7 +30,11 @@ impl Drive<'_> {
             self.set_condition(at, Condition::On);
             self.checker.know(at, &self.world.status(name).await);
         }
-        self.tell(format!("{} sites have joined: {}", self.shops.len(), self.plan.sites.join(", ")));
+        self.tell(format!(
+            "{} sites have joined: {}",
+            self.shops.len(),
+            self.plan.sites.join(", ")
+        ));
         let begun = self.now();
         for at in self.places() {
             self.put(begun, Item::Open(at, 0));
@@ -157,7 +161,8 @@ impl Drive<'_> {
         shop.set_open(true);
         if day == 0 {
             let name = self.name(at);
-            let till = Till::new(workload::Till::open(self.world, name, FILE, &format!("till {}", at.0)));
+            let till =
+                Till::new(workload::Till::open(self.world, name, FILE, &format!("till {}", at.0)));
             let between = till.clone();
             let work = move |step: &str| {
                 // Polls are too many, and nothing happens around them.
@@ -329,7 +334,8 @@ impl Drive<'_> {
         self.checker.power_failed(at);
         self.note_torn(at);
         self.set_condition(at, Condition::Off);
-        let within = step.map_or_else(|| "between two steps".to_owned(), |step| format!("in {step}"));
+        let within =
+            step.map_or_else(|| "between two steps".to_owned(), |step| format!("in {step}"));
         self.tell(format!("{} loses its power {within}", self.name(at)));
         self.note_fallen(at, step);
         self.look_after_crash(at).await?;

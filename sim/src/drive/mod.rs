@@ -34,7 +34,8 @@ pub fn run(
     breakage: Option<&str>,
     aloud: bool,
 ) -> Result<(Outcome, Chronicle), String> {
-    let plan = Plan::new(request.clone()).ok_or("There is no such scenario, or not so many sites.")?;
+    let plan =
+        Plan::new(request.clone()).ok_or("There is no such scenario, or not so many sites.")?;
     set_breakage(breakage)?;
     let mut chronicle = Chronicle::new(aloud);
     let lived = catch_unwind(AssertUnwindSafe(|| {
@@ -127,11 +128,20 @@ impl<'a> Drive<'a> {
         }
         if std::env::var_os("SIM_STEPS").is_some() {
             let mut all: BTreeMap<&str, (u64, Duration)> = BTreeMap::new();
-            for shop in &self.shops { for (step, (times, took)) in self.world.steps(shop.name) { let sum = all.entry(step).or_default(); *sum = (sum.0 + times, sum.1 + took); } }
+            for shop in &self.shops {
+                for (step, (times, took)) in self.world.steps(shop.name) {
+                    let sum = all.entry(step).or_default();
+                    *sum = (sum.0 + times, sum.1 + took);
+                }
+            }
             let mut steps: Vec<_> = all.into_iter().collect();
             steps.sort_by_key(|(_, (_, took))| std::cmp::Reverse(*took));
             for (step, (times, took)) in steps {
-                eprintln!("{step:<22} {times:>9} {:>9.1} ms {:>8.1} us", took.as_secs_f64() * 1e3, took.as_secs_f64() * 1e6 / times as f64);
+                eprintln!(
+                    "{step:<22} {times:>9} {:>9.1} ms {:>8.1} us",
+                    took.as_secs_f64() * 1e3,
+                    took.as_secs_f64() * 1e6 / times as f64
+                );
             }
         }
         let totals = self.world.figures();

@@ -112,7 +112,9 @@ impl Drive<'_> {
                 Ok(Err(what)) => {
                     return Err(self.broken("the oracle knows the original", what));
                 }
-                Err(error) => return Err(self.broken("E: originals can be read", error.to_string())),
+                Err(error) => {
+                    return Err(self.broken("E: originals can be read", error.to_string()));
+                }
             }
             for site in self.places() {
                 if site == origin || self.shops[site.0].burned {

@@ -25,7 +25,9 @@ impl Drive<'_> {
         let none = Faults { only: Some(Kind::Journal), ..Faults::default() };
         let disk = self.world.disk(self.name(at));
         match fault {
-            Fault::WrongReads(_) => disk.set_faults(Faults { stale: SOME, misdirected: SOME, ..none }),
+            Fault::WrongReads(_) => {
+                disk.set_faults(Faults { stale: SOME, misdirected: SOME, ..none })
+            }
             Fault::SyncErrors(_) => disk.set_faults(Faults { sync: MANY, ..none }),
             Fault::DiskErrors(_) => disk.set_faults(Faults { read: SOME, write: SOME, ..none }),
             Fault::SlowDisk(_) => disk.set_faults(Faults { slow: SLOW, ..none }),

@@ -68,12 +68,7 @@ impl Drive<'_> {
 
     /// Moves the database's files away: all of them, or for an old copy beside the `-wal` of today
     /// all but that, of which a copy is kept. Returns what goes back where.
-    fn set_aside(
-        &mut self,
-        name: &str,
-        path: &Path,
-        fault: Fault,
-    ) -> Vec<(PathBuf, PathBuf)> {
+    fn set_aside(&mut self, name: &str, path: &Path, fault: Fault) -> Vec<(PathBuf, PathBuf)> {
         let disk = self.world.disk(name);
         let mut aside = Vec::new();
         for suffix in ["", "-wal", "-journal"] {

@@ -174,9 +174,16 @@ impl Drive<'_> {
                 Ok(self.begin_fuse(fault))
             }
             F::NodeDown(at) => self.begin_node_down(at).await,
-            F::WrongReads(_) | F::SyncErrors(_) | F::DiskErrors(_) | F::DiskFull(_)
+            F::WrongReads(_)
+            | F::SyncErrors(_)
+            | F::DiskErrors(_)
+            | F::DiskFull(_)
             | F::SlowDisk(_) => Ok(self.begin_disk(fault)),
-            F::DeadBattery(_) | F::Year(..) | F::Skewed(..) | F::Drifting(..) | F::HourBack(_)
+            F::DeadBattery(_)
+            | F::Year(..)
+            | F::Skewed(..)
+            | F::Drifting(..)
+            | F::HourBack(_)
             | F::Frozen(_) => self.begin_clock(fault).await,
             F::LockHeld(_) | F::Bulk(_) | F::LongReader(_) => Ok(self.begin_application(fault)),
             F::Unappliable(at) => self.unappliable(at).await,

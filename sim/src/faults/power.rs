@@ -37,7 +37,8 @@ impl Drive<'_> {
             return Begun::NotNow;
         }
         self.arm(fault);
-        let place = self.active.keys().copied().find(|place| self.plan.events[*place].fault == fault);
+        let place =
+            self.active.keys().copied().find(|place| self.plan.events[*place].fault == fault);
         if let Some(place) = place {
             self.put_in(REARM, Item::Continue(place));
         }

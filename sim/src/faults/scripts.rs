@@ -62,9 +62,7 @@ impl Drive<'_> {
         self.shut_down(origin).await?;
         self.shut_down(carrier).await?;
         let flipped = match held {
-            Some(held) if carried => {
-                self.damage(carrier, origin, held + 1)
-            }
+            Some(held) if carried => self.damage(carrier, origin, held + 1),
             _ => false,
         };
         self.start(carrier).await?;

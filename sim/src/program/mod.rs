@@ -37,8 +37,9 @@ pub struct Which {
 impl Which {
     /// The request, or what is wrong with it.
     pub fn request(&self) -> Result<Request, String> {
-        let scenario = sim::plan::Scenario::named(&self.scenario)
-            .ok_or_else(|| format!("There is no scenario {:?}; --list names all.", self.scenario))?;
+        let scenario = sim::plan::Scenario::named(&self.scenario).ok_or_else(|| {
+            format!("There is no scenario {:?}; --list names all.", self.scenario)
+        })?;
         let request = Request {
             seed: self.seed,
             scenario: scenario.name,

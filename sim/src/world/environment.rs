@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-
 /// See the module.
 #[derive(Debug)]
 pub struct SimEnvironment {
@@ -104,9 +103,7 @@ impl Environment for SimEnvironment {
             ));
         }
         let _here = self.boot.here();
-        let connection = rusqlite::Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(Duration::ZERO)?;
-        Ok(connection)
+        node::environment::configured(rusqlite::Connection::open_with_flags(path, flags)?)
     }
 
     fn watch(&self, path: &Path) -> io::Result<Box<dyn FileWatch>> {
