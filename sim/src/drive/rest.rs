@@ -73,7 +73,7 @@ impl Drive<'_> {
             if !self.shops[at.0].is_on() || self.world.is_fallen(self.name(at)) {
                 return false;
             }
-            let status = self.world.status(self.name(at)).await;
+            let Some(status) = self.world.try_status(self.name(at)).await else { return false };
             let own = |name: &Option<String>| name.as_deref() == Some(self.name(at));
             for database in &status.databases {
                 let burned = |name: &str| self.shops[self.place(name).0].burned;
@@ -194,7 +194,7 @@ impl Drive<'_> {
             if self.shops[at.0].burned || self.checker.was_damaged() {
                 continue;
             }
-            let status = self.world.status(self.name(at)).await;
+            let Some(status) = self.world.try_status(self.name(at)).await else { continue };
             if let Some(alarm) = status.alarms.first() {
                 return Err(self.broken(
                     "H: no alarm stands without a reason",
@@ -232,8 +232,8 @@ impl Drive<'_> {
     async fn statuses(&mut self) -> String {
         let mut all = String::new();
         for at in self.places() {
-            if self.shops[at.0].is_on() && !self.world.is_fallen(self.name(at)) {
-                all.push_str(&node::status::render(&self.world.status(self.name(at)).await));
+            if let Some(status) = self.world.try_status(self.name(at)).await {
+                all.push_str(&node::status::render(&status));
             }
         }
         all

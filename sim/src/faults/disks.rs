@@ -31,7 +31,10 @@ impl Drive<'_> {
             Fault::SyncErrors(_) => disk.set_faults(Faults { sync: MANY, ..none }),
             Fault::DiskErrors(_) => disk.set_faults(Faults { read: SOME, write: SOME, ..none }),
             Fault::SlowDisk(_) => disk.set_faults(Faults { slow: SLOW, ..none }),
-            Fault::DiskFull(_) => disk.set_free(Some(LEFT)),
+            Fault::DiskFull(_) => {
+                disk.set_free(Some(LEFT));
+                self.tell_till(at, true);
+            }
             _ => return Begun::NotNow,
         }
         Begun::Going
@@ -52,6 +55,13 @@ impl Drive<'_> {
         let disk = self.world.disk(self.name(at));
         disk.set_faults(Faults::default());
         disk.set_free(None);
+        self.tell_till(at, false);
+    }
+
+    fn tell_till(&self, at: At, full: bool) {
+        if let Some(till) = &self.shops[at.0].till {
+            till.disk_is_full(full);
+        }
     }
 }
 

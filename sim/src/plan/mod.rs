@@ -112,6 +112,14 @@ impl Plan {
         (opens, MINUTE * dice.below(30) as u32)
     }
 
+    /// Seconds between two acts of an application, on average.
+    pub fn pace(&self) -> u64 {
+        match self.life.faults {
+            (0, 0) => 60,
+            _ => 60 * (1 + self.dice("pace").below(5)),
+        }
+    }
+
     /// Dice of their own for a purpose.
     pub fn dice(&self, label: &str) -> Random {
         Random::new(self.request.seed, label)
