@@ -284,6 +284,9 @@ impl Drive<'_> {
     /// As [`Drive::boot`], also where a fault decides.
     pub async fn start(&mut self, at: At) -> Checked {
         let name = self.name(at);
+        if self.shops[at.0].burned || self.shops[at.0].is_on() {
+            return Ok(());
+        }
         match self.world.boot(name).await {
             Ok(()) => {
                 self.set_condition(at, Condition::On);

@@ -4,6 +4,7 @@
 use super::{Checked, Drive};
 use crate::plan::At;
 use node::demo::compare::{Comparison, compare};
+use node::status::PeerStatus;
 use std::path::Path;
 use std::time::Duration;
 
@@ -74,9 +75,14 @@ impl Drive<'_> {
                 return false;
             }
             let Some(status) = self.world.try_status(self.name(at)).await else { return false };
+            let alone =
+                |peer: &PeerStatus| peer.state != "connected" && !self.is_burned(&peer.site);
+            if !self.plan.life.behind_nat && status.peers.iter().any(alone) {
+                return false;
+            }
             let own = |name: &Option<String>| name.as_deref() == Some(self.name(at));
             for database in &status.databases {
-                let burned = |name: &str| self.shops[self.place(name).0].burned;
+                let burned = |name: &str| self.is_burned(name);
                 if own(&database.site) {
                     let copies = database.copies.iter().flatten();
                     let all = copies.filter(|copy| !burned(&copy.site)).all(|copy| {
@@ -92,6 +98,10 @@ impl Drive<'_> {
             }
         }
         true
+    }
+
+    fn is_burned(&self, name: &str) -> bool {
+        self.shops[self.place(name).0].burned
     }
 
     /// B: every copy is its original, and the original is what the oracle saw being committed.

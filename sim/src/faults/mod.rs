@@ -181,7 +181,7 @@ impl Drive<'_> {
             | F::SyncErrors(_)
             | F::DiskErrors(_)
             | F::DiskFull(_)
-            | F::SlowDisk(_) => Ok(self.begin_disk(fault)),
+            | F::SlowDisk(_) => self.begin_disk(fault).await,
             F::DeadBattery(_)
             | F::Year(..)
             | F::Skewed(..)

@@ -174,13 +174,21 @@ impl Drive<'_> {
         if shop.attached && shop.is_on() && !self.world.is_fallen(name) {
             self.look().await?;
         }
-        if self.shops[at.0].condition != Condition::Off {
-            self.plug(at).await?;
-        }
+        self.tell(format!("{name} burns down"));
+        self.give_up(at).await?;
+        Ok(Begun::Over)
+    }
+
+    /// A site is no more: it does not come back.
+    pub(super) async fn give_up(&mut self, at: At) -> Checked {
+        // Nothing more is looked at there: its disk is gone.
         self.shops[at.0].burned = true;
         self.shops[at.0].set_open(false);
-        self.tell(format!("{name} burns down"));
         self.checker.burned(at);
-        Ok(Begun::Over)
+        if self.shops[at.0].condition != Condition::Off {
+            self.world.power_off(self.name(at)).await;
+            self.set_condition(at, Condition::Off);
+        }
+        Ok(())
     }
 }
