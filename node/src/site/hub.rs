@@ -7,7 +7,6 @@ use crate::store::DatabaseNumber;
 use crate::transport::{CloseCode, Link};
 use conflict::SiteId;
 use protocol::membership::{Membership, SignedRecord};
-use protocol::message::Report;
 use protocol::session::LocalBranch;
 use protocol::{BranchId, Sequence};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,8 +27,10 @@ pub enum Command {
     Unwant(BranchId),
     /// Member records are new.
     Members(Vec<SignedRecord>),
-    /// How far a third site is.
-    Report(Report),
+    /// Tell the peer how far third sites are, where that is news to it.
+    Reports,
+    /// With whom this site is connected may have changed.
+    Links,
     /// Tell the peer what this computer's clock says.
     Time,
 }
@@ -192,6 +193,22 @@ impl Hub {
         !self.state().sessions.is_empty()
     }
 
+    /// The peers that there are sessions with.
+    pub fn connected(&self) -> BTreeSet<SiteId> {
+        self.state().sessions.keys().copied().collect()
+    }
+
+    /// Whether there is a member but this site and `peer` that is not among `known`.
+    pub fn is_member_beside(&self, peer: SiteId, known: &BTreeSet<SiteId>) -> bool {
+        let state = self.state();
+        state.membership.members().any(|member| {
+            !member.removed
+                && member.site != state.me
+                && member.site != peer
+                && !known.contains(&member.site)
+        })
+    }
+
     /// The links of all sessions.
     pub fn links(&self) -> Vec<(SiteId, Link)> {
         self.state().sessions.iter().map(|(peer, entry)| (*peer, entry.link.clone())).collect()
@@ -248,17 +265,10 @@ impl Hub {
         }
     }
 
-    /// Tells a session how far a third site is.
-    pub fn tell_report_to(&self, peer: SiteId, report: &Report) {
-        if let Some(entry) = self.state().sessions.get(&peer) {
-            drop(entry.commands.send(Command::Report(*report)));
-        }
-    }
-
-    /// Has all peers told what this computer's clock says.
-    pub fn tell_time(&self) {
+    /// Gives all sessions the same command.
+    pub fn tell_all(&self, command: &Command) {
         for entry in self.state().sessions.values() {
-            drop(entry.commands.send(Command::Time));
+            drop(entry.commands.send(command.clone()));
         }
     }
 

@@ -130,6 +130,7 @@ impl Site {
         self.spawn(apply_loop::run(self.clone()));
         self.spawn(peers::accept(self.clone()));
         self.spawn(peers::dial_all(self.clone()));
+        self.spawn(peers::tell_links(self.clone()));
         self.spawn(peers::keep_books(self.clone()));
         Ok(())
     }
