@@ -276,6 +276,7 @@ impl Exchange {
                         .await?;
                     if let Some(admitted) = admitted.map_err(End::Peer)? {
                         self.tell_branch(&admitted.local).await?;
+                        self.site.0.hub.arrived(admitted.local.holding.branch);
                     }
                 }
             }
@@ -452,7 +453,7 @@ impl Exchange {
         match receipt {
             Receipt::Stored(local) => {
                 self.tell_branch(&local).await?;
-                self.site.0.arrived.notify_one();
+                self.site.0.hub.arrived(local.holding.branch);
             }
             Receipt::Known | Receipt::Unknown => {}
             Receipt::Gap => self.want(branch).await?,
@@ -491,7 +492,7 @@ impl Exchange {
             BaseStep::Want(wanted) => self.session.want_chunks(wanted)?,
             BaseStep::Complete(local) => {
                 self.tell_branch(&local).await?;
-                self.site.0.arrived.notify_one();
+                self.site.0.hub.arrived(local.holding.branch);
             }
             BaseStep::Nothing => {}
             BaseStep::Forged(reason) => return Err(End::Peer(reason)),

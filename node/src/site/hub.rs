@@ -54,6 +54,8 @@ struct State {
     sources: Sources,
     dialling: BTreeSet<SiteId>,
     detached: BTreeSet<DatabaseNumber>,
+    /// Branches of which something came that is not applied yet.
+    arrived: BTreeSet<BranchId>,
     tasks: Vec<Box<dyn TaskHandle>>,
     sessions_made: u64,
     stopping: bool,
@@ -67,6 +69,8 @@ pub struct Hub {
     topology: Notify,
     /// A peer said how far it is.
     progress: Notify,
+    /// A mirror may have something to apply.
+    arrival: Notify,
 }
 
 /// Two connections made at once differ less than this in age; an older one that the peer
@@ -88,12 +92,14 @@ impl Hub {
                 sources: Sources::default(),
                 dialling: BTreeSet::new(),
                 detached: BTreeSet::new(),
+                arrived: BTreeSet::new(),
                 tasks: Vec::new(),
                 sessions_made: 0,
                 stopping: false,
             }),
             topology: Notify::new(),
             progress: Notify::new(),
+            arrival: Notify::new(),
         }
     }
 
@@ -238,6 +244,22 @@ impl Hub {
     /// A database was detached: its tasks end.
     pub fn detached(&self, number: DatabaseNumber) {
         self.state().detached.insert(number);
+    }
+
+    /// The mirror of a branch may have something to apply.
+    pub fn arrived(&self, branch: BranchId) {
+        self.state().arrived.insert(branch);
+        self.arrival.notify_one();
+    }
+
+    /// Completes when there is something to take out by [`Hub::take_arrived`].
+    pub fn arrival(&self) -> Notified<'_> {
+        self.arrival.notified()
+    }
+
+    /// Takes out the branches of which something came.
+    pub fn take_arrived(&self) -> BTreeSet<BranchId> {
+        std::mem::take(&mut self.state().arrived)
     }
 
     /// Tells all sessions how far a branch is here, and asks whom there is to ask.
