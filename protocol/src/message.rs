@@ -7,7 +7,7 @@
 
 use crate::EncodeError;
 use crate::branch::SignedOpening;
-use crate::limits::{HOLDINGS, MESSAGE, OPENINGS};
+use crate::limits::{HOLDINGS, MESSAGE, OPENINGS, SITES};
 use crate::membership::{RecordHash, SignedRecord};
 use crate::snapshot::{ManifestId, SignedManifest};
 use crate::{BranchId, ChainHash, GroupId, Sequence, codec};
@@ -46,6 +46,8 @@ pub enum Message {
     Fork(Fork),
     /// What the sender's clock says.
     Time(WallTime),
+    /// With which sites the sender is connected: of what these say themselves it need not be told.
+    Links(Vec<SiteId>),
 }
 
 /// Who speaks, and what it understands. Sent with field names, so that later versions can add
@@ -193,6 +195,7 @@ impl Message {
             Self::Fork(fork) => (8, codec::write(fork)),
             Self::Report(report) => (128, codec::write(report)),
             Self::Time(time) => (129, codec::write(time)),
+            Self::Links(sites) => (130, codec::write(sites)),
         };
         let fields = fields.map_err(|error| MessageError::Malformed(error.to_string()))?;
         if fields.len() >= MESSAGE {
@@ -226,6 +229,7 @@ impl Message {
             8 => Self::Fork(read(fields)?),
             128 => Self::Report(read(fields)?),
             129 => Self::Time(read(fields)?),
+            130 => Self::Links(bounded(read(fields)?, SITES)?),
             kind if *kind >= FIRST_IGNORABLE => return Ok(None),
             kind => return Err(MessageError::UnknownKind(*kind)),
         }))
@@ -333,6 +337,7 @@ mod tests {
                 as_of: WallTime(-1),
             }),
             Message::Time(WallTime(0)),
+            Message::Links(vec![SITE]),
         ]
     }
 

@@ -15,7 +15,7 @@ use crate::message::{
 use crate::snapshot::SignedManifest;
 use crate::{BranchId, GroupId, Sequence};
 use conflict::{SiteId, WallTime};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -85,6 +85,8 @@ pub enum Event {
     Fork(Fork),
     /// What the peer's clock says.
     Time(WallTime),
+    /// The peer said with whom it is connected: [`Session::peer_links`].
+    Links,
 }
 
 /// Why a connection must end: the peer broke the protocol, or can't be talked to.
@@ -152,14 +154,17 @@ struct Branch {
 
 /// Progress that the peer does not wait for is told at most this often.
 const TELL_SLOWLY: Duration = Duration::from_secs(2);
-/// Progress of applying, to the site that sent the batches.
+/// To the site that sent the batches: what is held and not applied yet. Mostly it is applied
+/// sooner, and both are told at once.
+const TELL_HELD: Duration = Duration::from_millis(50);
+/// To the same, what is applied of what it knows to be held.
 const TELL_APPLIED: Duration = Duration::from_millis(100);
 
 /// One connection with a peer.
 ///
 /// - Inputs: [`handle_control`](Self::handle_control), [`handle_data`](Self::handle_data),
 ///   [`handle_timeout`](Self::handle_timeout).
-/// - Commands: [`set_branch`](Self::set_branch), [`want`](Self::want), [`unwant`](Self::unwant),
+/// - Commands: [`set_branch`](Self::set_branch), [`set_links`](Self::set_links), [`want`](Self::want), [`unwant`](Self::unwant),
 ///   [`want_chunks`](Self::want_chunks), [`tell`](Self::tell), and the answers `supply_*`.
 /// - Polls, after each of these: [`poll_event`](Self::poll_event) until `None`, then
 ///   [`poll_transmit`](Self::poll_transmit) of each channel that can take more, then
@@ -171,6 +176,9 @@ pub struct Session {
     greeted: bool,
     vector_known: bool,
     branches: BTreeMap<BranchId, Branch>,
+    /// With whom this site is connected, and with whom the peer.
+    links: BTreeSet<SiteId>,
+    peer_links: BTreeSet<SiteId>,
     control: VecDeque<Vec<u8>>,
     live: VecDeque<(BranchId, Vec<u8>)>,
     catch_up: VecDeque<(BranchId, Vec<u8>)>,
@@ -195,6 +203,8 @@ impl Session {
             greeted: false,
             vector_known: false,
             branches: BTreeMap::new(),
+            links: BTreeSet::new(),
+            peer_links: BTreeSet::new(),
             control: VecDeque::new(),
             live: VecDeque::new(),
             catch_up: VecDeque::new(),
@@ -241,6 +251,11 @@ impl Session {
             Message::WantChunks(want) => self.events.push_back(Event::ReadChunks(want)),
             Message::Fork(fork) => self.events.push_back(Event::Fork(fork)),
             Message::Time(time) => self.events.push_back(Event::Time(time)),
+            Message::Links(sites) => {
+                self.peer_links = sites.into_iter().collect();
+                self.links_changed();
+                self.events.push_back(Event::Links);
+            }
         }
         Ok(())
     }
@@ -343,6 +358,25 @@ impl Session {
         self.handle_timeout(now)?;
         self.advance(holding.branch);
         Ok(())
+    }
+
+    /// Tells with whom this site is connected, if that changed.
+    ///
+    /// # Errors
+    /// The message can't be encoded.
+    pub fn set_links(&mut self, links: BTreeSet<SiteId>) -> Result<(), SessionError> {
+        if self.links == links {
+            return Ok(());
+        }
+        self.tell(&Message::Links(links.iter().copied().collect()))?;
+        self.links = links;
+        self.links_changed();
+        Ok(())
+    }
+
+    /// With whom the peer is connected, as it said last.
+    pub fn peer_links(&self) -> &BTreeSet<SiteId> {
+        &self.peer_links
     }
 
     /// Asks the peer for a branch from a place on.
@@ -512,8 +546,32 @@ impl Session {
         Ok(self.branches.entry(branch).or_default())
     }
 
-    /// Progress goes at once to the site that waits for it, slowly to others.
+    /// Whether the peer has no use for this site's word on a branch: it hears of it from the origin,
+    /// and so does the origin from this site.
+    fn is_idle_talk(&self, branch: &Branch) -> bool {
+        let origin = branch.local.as_ref().map(|local| local.opening.opening().origin);
+        !branch.wanted
+            && branch.sent.is_none()
+            && origin.is_some_and(|o| self.links.contains(&o) && self.peer_links.contains(&o))
+    }
+
+    /// What was idle talk may be news now: then it is due.
+    fn links_changed(&mut self) {
+        let mut branches = std::mem::take(&mut self.branches);
+        for branch in branches.values_mut() {
+            let holding = branch.local.as_ref().map(|local| local.holding);
+            if self.is_idle_talk(branch) {
+                branch.tell_at = None;
+            } else if branch.told != holding && branch.tell_at.is_none() {
+                branch.tell_at = Some(Duration::ZERO);
+            }
+        }
+        self.branches = branches;
+    }
+
+    /// Progress goes quickly to the site that waits for it, slowly to others.
     fn schedule_progress(&mut self, now: Duration, holding: Holding) {
+        let idle = self.branches.get(&holding.branch).is_some_and(|b| self.is_idle_talk(b));
         let Some(branch) = self.branches.get_mut(&holding.branch) else { return };
         // Who is sent the batches themselves need not be told of them; but that the base has come,
         // which the peer may have asked for in vain, shows in nothing else.
@@ -524,11 +582,16 @@ impl Session {
             branch.tell_at = None;
             return;
         }
+        if idle {
+            return;
+        }
         let durable_moved = branch
             .told
             .is_none_or(|told| told.durable != holding.durable || told.held != holding.held);
         let at = match (branch.wanted, durable_moved) {
-            (true, true) => now,
+            (true, true) if holding.applied == holding.held => now,
+            (true, true) => now + TELL_HELD,
+            (true, false) if holding.applied == holding.held => now,
             (true, false) => now + TELL_APPLIED,
             (false, _) => now + TELL_SLOWLY,
         };

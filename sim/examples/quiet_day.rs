@@ -78,7 +78,7 @@ fn main() {
             }
             world.run_for(NIGHT).await;
             for name in &names {
-                world.boot(name).await;
+                world.boot(name).await.unwrap();
             }
             world.run_for(PAUSE).await;
             tell(&format!("night {day}"), world, &mut before);

@@ -286,7 +286,7 @@ fn a_till_keeps_locks_and_snapshots_over_time_f43() {
         assert!(till.violations().is_empty(), "{:?}", till.violations());
 
         world.power_off("downtown").await;
-        world.boot("downtown").await;
+        world.boot("downtown").await.unwrap();
         assert_eq!(till.recover(Loss::Forbidden), Outcome::Recovered(Found::Latest));
         assert!(matches!(till.perform(Operation::Sale).outcome, Outcome::Committed(4)));
     });

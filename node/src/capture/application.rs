@@ -39,6 +39,7 @@ pub struct Application {
     /// Tables with an index on an expression whose rows must be counted (trap 1).
     pub(super) uncounted: BTreeSet<TableIndex>,
     open: Option<Open>,
+    openings: u64,
 }
 
 #[derive(Debug)]
@@ -65,6 +66,7 @@ impl Application {
             tables: Vec::new(),
             uncounted: BTreeSet::new(),
             open: None,
+            openings: 0,
         }
     }
 
@@ -83,15 +85,17 @@ impl Application {
         self.open = None;
     }
 
-    /// Moves with every commit of anybody else. Costs microseconds: for a slow poll.
+    /// How often the file was opened, and a number that is another one after every commit of
+    /// anybody else while it stays open. Costs microseconds: for a slow poll.
     ///
     /// # Errors
     /// The file can't be opened or read.
-    pub fn data_version(&mut self) -> Result<i64, CaptureError> {
+    pub fn data_version(&mut self) -> Result<(u64, i64), CaptureError> {
         let path = self.path.clone();
         let open = self.open()?;
-        super::inspect::pragma(&open.connection, "data_version")
-            .map_err(|error| CaptureError::application(&path, error))
+        let version = super::inspect::pragma(&open.connection, "data_version")
+            .map_err(|error| CaptureError::application(&path, error))?;
+        Ok((self.openings, version))
     }
 
     /// Reads the shape of the database.
@@ -145,6 +149,7 @@ impl Application {
             if identity(self)? != Some(file) {
                 return Err(CaptureError::Locked(self.path.clone())); // swapped just now
             }
+            self.openings += 1;
             self.open = Some(Open { connection, file });
         }
         self.open.as_ref().ok_or_else(|| CaptureError::Missing(self.path.clone()))

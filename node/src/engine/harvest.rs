@@ -7,6 +7,7 @@ use crate::capture::{
     Application, CaptureError, Images, Limits, Marker, Notes, Polite, Position, Reading, Rescan,
     fold,
 };
+use crate::environment::Readers;
 use crate::store::alarms::Severity;
 use crate::store::journal::{self, NewBatch};
 use crate::store::{
@@ -31,6 +32,37 @@ pub(super) struct Capture {
     pub(super) rescan: Rescan,
     /// Whether the last batch becomes visible only together with the next.
     run_open: bool,
+    /// Tells this value from those before it.
+    made: u64,
+    /// When a refresh last found somebody at the file.
+    refused: Option<Moment>,
+}
+
+/// A state of an application's file as our connection sees it: another one after every commit of
+/// anybody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    capture: u64,
+    opening: u64,
+    version: i64,
+}
+
+/// What trimming came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trim {
+    /// All that can go is gone.
+    Done,
+    /// More can go.
+    More,
+    /// Somebody is at the file: to be tried again in a moment.
+    Busy,
+}
+
+impl Capture {
+    fn moment(&mut self) -> Option<Moment> {
+        let (opening, version) = self.application.data_version().ok()?;
+        Some(Moment { capture: self.made, opening, version })
+    }
 }
 
 /// What reading came to.
@@ -53,7 +85,8 @@ pub enum Harvest {
 pub struct Harvested {
     /// How far the branch is, if a batch was numbered.
     pub numbered: Option<LocalBranch>,
-    /// Whether there is more to read at once.
+    /// Whether there is more to read at once. Otherwise all is harvested that was committed when
+    /// the reading began.
     pub more: bool,
 }
 
@@ -213,7 +246,8 @@ impl Engine {
             Some(_) => Some(self.local_branch(&self.store.branch_numbered(branch.number)?)?),
             None => None,
         };
-        Ok(Harvested { numbered, more })
+        // After a rescan the position is settled by one more reading.
+        Ok(Harvested { numbered, more: more || notes.position.schema_version.is_none() })
     }
 
     /// After [`Harvest::Moved`]: puts the triggers back, and numbers the new schema.
@@ -225,6 +259,14 @@ impl Engine {
         let branch = self.branch_of(&database)?;
         let stamp = self.stamp(None)?;
         let Some(capture) = self.captures.get_mut(&number) else { return Ok(Refresh::Busy) };
+        // While a reader stays, and nothing else happens, looking at everything again is in vain.
+        let refused = capture.refused;
+        if refused.is_some()
+            && refused == capture.moment()
+            && self.environment.readers(&database.path).is_ok_and(|found| found == Readers::Some)
+        {
+            return Ok(Refresh::Busy);
+        }
         let position = capture.position;
         // Should this be cut off once the triggers are back, everything is compared: what was
         // written while they were gone is known from nothing else.
@@ -272,7 +314,12 @@ impl Engine {
         });
         let (refreshed, sequence, more) = match result {
             Ok(Some(result)) => result,
-            Ok(None) => return Ok(Refresh::Busy),
+            Ok(None) => {
+                if let Some(capture) = self.captures.get_mut(&number) {
+                    capture.refused = capture.moment();
+                }
+                return Ok(Refresh::Busy);
+            }
             Err(error) => {
                 self.captures.remove(&number);
                 return match error {
@@ -290,6 +337,7 @@ impl Engine {
             tracing::info!(database = %database.name, "{} {}", finding.what, finding.remedy);
         }
         if let Some(capture) = self.captures.get_mut(&number) {
+            capture.refused = None;
             capture.position = refreshed.position;
             capture.rescan = refreshed.rescan;
             if let Some(sequence) = sequence {
@@ -306,19 +354,20 @@ impl Engine {
         Ok(Refresh::Done(Harvested { numbered, more: more || run_open }))
     }
 
-    /// Removes harvested notes from the application's log; `true`: more could go.
+    /// Removes harvested notes from the application's log.
     ///
     /// # Errors
-    /// The store fails. A busy or missing file is left for later.
-    pub fn trim_log(&mut self, number: DatabaseNumber) -> Result<bool, EngineError> {
+    /// The store fails. A missing file is left for later.
+    pub fn trim_log(&mut self, number: DatabaseNumber) -> Result<Trim, EngineError> {
         const NOTES_AT_ONCE: usize = 2000;
-        let Some(capture) = self.captures.get_mut(&number) else { return Ok(false) };
+        let Some(capture) = self.captures.get_mut(&number) else { return Ok(Trim::Done) };
         match capture.application.trim(&capture.position.fence, NOTES_AT_ONCE) {
-            Ok(Polite::Done(more)) => Ok(more),
-            Ok(Polite::Busy) => Ok(true),
+            Ok(Polite::Done(true)) => Ok(Trim::More),
+            Ok(Polite::Done(false)) => Ok(Trim::Done),
+            Ok(Polite::Busy) => Ok(Trim::Busy),
             Err(CaptureError::Store(error)) => Err(error.into()),
             // The next harvest says what is wrong with the file.
-            Err(_) => Ok(false),
+            Err(_) => Ok(Trim::Done),
         }
     }
 
@@ -342,19 +391,16 @@ impl Engine {
         Some(if unfinished { noted.max(1) } else { noted })
     }
 
-    /// Where the application's file lies, and whether it moved since this was asked last.
+    /// How an application's file is now; `None` if it can't be read.
     ///
     /// # Errors
     /// The store fails.
-    pub fn data_version(&mut self, number: DatabaseNumber) -> Result<Option<i64>, EngineError> {
+    pub fn moment(&mut self, number: DatabaseNumber) -> Result<Option<Moment>, EngineError> {
         if !self.captures.contains_key(&number) {
             let database = self.store.database(number)?;
             self.load_capture(&database)?;
         }
-        Ok(self
-            .captures
-            .get_mut(&number)
-            .and_then(|capture| capture.application.data_version().ok()))
+        Ok(self.captures.get_mut(&number).and_then(Capture::moment))
     }
 
     fn load_capture(&mut self, database: &DatabaseRow) -> Result<(), EngineError> {
@@ -375,8 +421,16 @@ impl Engine {
             None => false,
         };
         let application = self.application(database.path.clone(), database, captured);
-        let capture =
-            Capture { application, position, schema_at, rescan: Rescan::default(), run_open };
+        self.captures_made += 1;
+        let capture = Capture {
+            application,
+            position,
+            schema_at,
+            rescan: Rescan::default(),
+            run_open,
+            made: self.captures_made,
+            refused: None,
+        };
         self.captures.insert(database.number, capture);
         Ok(())
     }

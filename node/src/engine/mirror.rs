@@ -15,7 +15,7 @@ use protocol::branch::Opening;
 use protocol::limits::Limits;
 use protocol::session::LocalBranch;
 use protocol::snapshot::{decode_chunk, verify_chunk};
-use protocol::{Frame, Header};
+use protocol::{BranchId, Frame, Header};
 use std::path::{Path, PathBuf};
 
 /// What a step of a mirror came to.
@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 pub enum MirrorStep {
     /// It went on; there may be more to do.
     Moved(LocalBranch),
+    /// It went on, and holds all that can be applied now.
+    Done(LocalBranch),
     /// It holds all that can be applied now.
     Even,
     /// It can't go on for now: the disk is full, or somebody holds the file. To be tried again.
@@ -42,15 +44,61 @@ impl Engine {
     /// The store fails. What goes wrong with the mirror itself is in the answer.
     pub fn step_mirror(&mut self, number: DatabaseNumber) -> Result<MirrorStep, EngineError> {
         let database = self.store.database(number)?;
-        if database.state != DatabaseState::Mirrored {
-            return Ok(MirrorStep::Even);
-        }
         let branch = self.branch_of(&database)?;
-        if !branch.base_held {
+        self.step(&database, &branch)
+    }
+
+    /// One step of the mirror that follows a branch.
+    ///
+    /// # Errors
+    /// As [`Engine::step_mirror`].
+    pub fn step_mirror_of(&mut self, branch: BranchId) -> Result<MirrorStep, EngineError> {
+        let Some(branch) = self.store.branch(branch)? else { return Ok(MirrorStep::Even) };
+        let database = self.store.database(branch.database)?;
+        if database.branch != Some(branch.number) {
             return Ok(MirrorStep::Even);
         }
+        self.step(&database, &branch)
+    }
+
+    /// The branches that mirrors follow here.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn mirrored(&self) -> Result<Vec<BranchId>, StoreError> {
+        let databases = self.store.databases()?.into_iter();
+        let mirrored = databases.filter(|database| database.state == DatabaseState::Mirrored);
+        mirrored.map(|database| Ok(self.branch_of(&database)?.id)).collect()
+    }
+
+    /// The branches of mirrors that somebody deleted or replaced: a step makes them anew.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn deleted_mirrors(&self) -> Result<Vec<BranchId>, EngineError> {
+        let mut deleted = Vec::new();
+        for number in self.mirrors.keys() {
+            let database = self.store.database(*number)?;
+            let found =
+                self.environment.file_identity(&database.path).map_err(ApplyError::Files)?;
+            if self.mirror_files.get(number) != found.as_ref() {
+                deleted.push(self.branch_of(&database)?.id);
+            }
+        }
+        Ok(deleted)
+    }
+
+    fn step(
+        &mut self,
+        database: &DatabaseRow,
+        branch: &BranchRow,
+    ) -> Result<MirrorStep, EngineError> {
+        if database.state != DatabaseState::Mirrored || !branch.base_held {
+            return Ok(MirrorStep::Even);
+        }
+        let number = database.number;
         let subject = format!("mirror:{}", branch.id);
-        match self.advance_mirror(&database, &branch) {
+        match self.advance_mirror(database, branch) {
             Ok(step) => {
                 self.clear_alarm(&subject)?;
                 Ok(step)
@@ -136,7 +184,8 @@ impl Engine {
                 mirror.write_again(&batch)?;
             }
         }
-        self.note_applied(branch, &marker)
+        let local = self.note_applied(branch, &marker)?;
+        Ok(if marker.sequence < end { MirrorStep::Moved(local) } else { MirrorStep::Done(local) })
     }
 
     /// A mirror that somebody deleted or replaced is let go of: it is made anew.
@@ -159,15 +208,10 @@ impl Engine {
         &mut self,
         branch: &BranchRow,
         marker: &Marker,
-    ) -> Result<MirrorStep, EngineError> {
-        databases::set_applied(
-            self.store.connection(),
-            branch.number,
-            marker.sequence,
-            as_of(marker),
-        )?;
-        let branch = self.store.branch_numbered(branch.number)?;
-        Ok(MirrorStep::Moved(self.local_branch(&branch)?))
+    ) -> Result<LocalBranch, EngineError> {
+        let (applied, as_of) = (marker.sequence, as_of(marker));
+        databases::set_applied(self.store.connection(), branch.number, applied, as_of)?;
+        Ok(self.local_branch(&BranchRow { applied, as_of, ..branch.clone() })?)
     }
 
     fn open_mirror(
@@ -260,7 +304,7 @@ impl Engine {
             self.environment.remove_file(&left).map_err(ApplyError::Files)?;
         }
         self.environment.rename(&loading, &database.path).map_err(ApplyError::Files)?;
-        self.note_applied(branch, &marker).map(Some)
+        Ok(Some(MirrorStep::Moved(self.note_applied(branch, &marker)?)))
     }
 
     /// Whether there is a mirror at `path`. Whoever opens it too early with a SQLite that makes

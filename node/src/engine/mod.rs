@@ -38,7 +38,7 @@ use thiserror::Error;
 pub use attach::{AttachRequest, Attached, attach};
 pub use base::BaseStep;
 pub use detach::detach;
-pub use harvest::{Harvest, Harvested, Refresh};
+pub use harvest::{Harvest, Harvested, Moment, Refresh, Trim};
 pub use mirror::MirrorStep;
 pub use receive::{Admitted, Receipt};
 pub use view::{CopyView, DatabaseView, View};
@@ -105,6 +105,7 @@ pub struct Engine {
     identity: Identity,
     membership: Membership,
     captures: BTreeMap<DatabaseNumber, harvest::Capture>,
+    captures_made: u64,
     mirrors: BTreeMap<DatabaseNumber, Mirror>,
     /// The files that these are, to notice when one is deleted.
     mirror_files: BTreeMap<DatabaseNumber, FileIdentity>,
@@ -165,6 +166,7 @@ impl Engine {
             identity,
             membership,
             captures: BTreeMap::new(),
+            captures_made: 0,
             mirrors: BTreeMap::new(),
             mirror_files: BTreeMap::new(),
             limits: Limits::default(),

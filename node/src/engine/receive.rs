@@ -377,23 +377,25 @@ impl Engine {
         }))
     }
 
-    /// How far third sites are, for a peer that may not have met them.
+    /// How far other sites are, each with the origin of the branch: for peers that may not have met
+    /// them.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub fn reports(&self, peer: SiteId) -> Result<Vec<Report>, StoreError> {
+    pub fn reports(&self) -> Result<Vec<(SiteId, Report)>, StoreError> {
         let branches = self.store.branches()?;
-        let reports = self.store.progress()?.into_iter().filter(|row| row.site != peer);
-        Ok(reports
+        let progress = self.store.progress()?.into_iter();
+        Ok(progress
             .filter_map(|row| {
                 let branch = branches.iter().find(|branch| branch.number == row.branch)?;
-                Some(Report {
+                let report = Report {
                     site: row.site,
                     branch: branch.id,
                     durable: row.durable,
                     applied: row.applied,
                     as_of: row.as_of,
-                })
+                };
+                Some((branch.opening.opening().origin, report))
             })
             .collect())
     }

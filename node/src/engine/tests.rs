@@ -141,7 +141,7 @@ impl Place {
         loop {
             match self.step(move |engine| engine.step_mirror(number)).await {
                 MirrorStep::Moved(_) => {}
-                MirrorStep::Even => return,
+                MirrorStep::Done(_) | MirrorStep::Even => return,
                 other => panic!("{other:?}"),
             }
         }

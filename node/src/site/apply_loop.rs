@@ -3,70 +3,96 @@
 
 use super::Site;
 use crate::engine::{EngineError, MirrorStep};
-use crate::store::{DatabaseNumber, DatabaseState};
+use protocol::BranchId;
 use std::collections::BTreeSet;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// When a mirror that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether somebody deleted a mirror.
-const LOOK: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Applies whatever arrives, until the site stops.
 pub async fn run(site: Site) {
     // A mirror whose batch can't be applied is left alone until the node starts anew.
     let mut stuck = BTreeSet::new();
-    loop {
-        let later = match round(&site, &mut stuck).await {
-            Ok(later) => later,
-            Err(error) => {
-                tracing::error!(%error, "the mirrors could not be looked after");
-                true
-            }
-        };
-        let pause = if later { RETRY } else { LOOK };
-        tokio::select! {
-            biased;
-            () = site.0.arrived.notified() => {}
-            () = tokio::time::sleep(pause) => {}
+    let all = loop {
+        match site.step("mirrors.read", |engine| Ok(engine.mirrored()?)).await {
+            Ok(branches) => break branches,
+            Err(error) => tracing::error!(%error, "the mirrors could not be looked after"),
         }
+        tokio::time::sleep(RETRY).await;
+    };
+    let mut later = round(&site, all.into_iter().collect(), &mut stuck).await;
+    let mut retry = Instant::now() + RETRY;
+    let mut look = Instant::now() + LOOK;
+    loop {
+        let until = if later.is_empty() { look } else { look.min(retry) };
+        let arrived = tokio::select! {
+            biased;
+            () = site.0.hub.arrival() => true,
+            () = tokio::time::sleep_until(until) => false,
+        };
+        let mut due = if arrived { site.0.hub.take_arrived() } else { BTreeSet::new() };
+        if Instant::now() >= retry {
+            due.append(&mut later);
+        }
+        if Instant::now() >= look {
+            due.extend(deleted(&site).await);
+            look = Instant::now() + LOOK;
+        }
+        let mut failed = round(&site, due, &mut stuck).await;
+        if later.is_empty() {
+            retry = Instant::now() + RETRY;
+        }
+        later.append(&mut failed);
     }
 }
 
-/// Goes on with all mirrors until none has more to do; returns whether one is to be tried again.
-async fn round(site: &Site, stuck: &mut BTreeSet<DatabaseNumber>) -> Result<bool, EngineError> {
-    let databases = site.step("databases.read", |engine| Ok(engine.databases()?)).await?;
-    let mut busy: Vec<DatabaseNumber> = databases
-        .into_iter()
-        .filter(|database| database.state == DatabaseState::Mirrored)
-        .map(|database| database.number)
-        .filter(|number| !stuck.contains(number))
-        .collect();
-    let mut later = false;
+/// The mirrors that somebody deleted.
+async fn deleted(site: &Site) -> Vec<BranchId> {
+    let deleted: Result<_, EngineError> =
+        site.step("mirrors.look", |engine| engine.deleted_mirrors()).await;
+    deleted.unwrap_or_else(|error| {
+        tracing::error!(%error, "the mirrors could not be looked after");
+        Vec::new()
+    })
+}
+
+/// Goes on with mirrors until none has more to do; returns those that are to be tried again.
+async fn round(
+    site: &Site,
+    mut busy: BTreeSet<BranchId>,
+    stuck: &mut BTreeSet<BranchId>,
+) -> BTreeSet<BranchId> {
+    let mut later = BTreeSet::new();
+    busy.retain(|branch| !stuck.contains(branch));
     while !busy.is_empty() {
-        let mut still = Vec::new();
-        for number in busy {
-            let step = site.step("mirror.step", move |engine| engine.step_mirror(number)).await;
+        let mut still = BTreeSet::new();
+        for branch in busy {
+            let step = site.step("mirror.step", move |engine| engine.step_mirror_of(branch)).await;
             match step.unwrap_or_else(|error| {
                 tracing::error!(%error, "a mirror could not be looked after");
                 MirrorStep::Later(error.to_string())
             }) {
                 MirrorStep::Moved(local) => {
                     site.0.hub.tell_branch(&local);
-                    still.push(number);
+                    still.insert(branch);
                 }
+                MirrorStep::Done(local) => site.0.hub.tell_branch(&local),
                 MirrorStep::Even => {}
                 MirrorStep::Later(reason) => {
                     tracing::debug!(reason, "a mirror is tried again later");
-                    later = true;
+                    later.insert(branch);
                 }
                 MirrorStep::Stuck => {
-                    stuck.insert(number);
+                    stuck.insert(branch);
                 }
             }
         }
         busy = still;
     }
-    Ok(later)
+    later
 }

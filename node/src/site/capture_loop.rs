@@ -2,21 +2,27 @@
 //! tidies up when the application rests.
 
 use super::Site;
-use crate::engine::{EngineError, Harvest, Refresh};
+use crate::engine::{EngineError, Harvest, Harvested, Moment, Refresh, Trim};
 use crate::store::DatabaseNumber;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Behind the notices of the file system, which may be missed.
-const POLL: Duration = Duration::from_secs(1);
-/// After which rest the log is trimmed and the `-wal` moved into the file.
+const POLL: Duration = Duration::from_secs(5);
+/// Where there are no notices, or the last one was missed.
+const BLIND_POLL: Duration = Duration::from_secs(1);
+/// After which rest the log is trimmed and the `-wal` moved into the file. It doubles up to the
+/// greatest while somebody is at the file.
 const REST: Duration = Duration::from_secs(3);
+const GREATEST_REST: Duration = Duration::from_secs(60);
 /// After which time the log is trimmed though the application does not rest.
 const BUSY: Duration = Duration::from_secs(30);
 /// When a file that somebody holds is tried again; it doubles up to the greatest.
 const FIRST_RETRY: Duration = Duration::from_millis(5);
 const GREATEST_RETRY: Duration = Duration::from_millis(500);
+/// Trims in a row that may find somebody at the file.
+const TRIM_TRIES: u32 = 6;
 
 /// How often a schema that moves is followed within one harvest.
 const GREATEST_REFRESHES: u32 = 100;
@@ -30,64 +36,78 @@ pub async fn run(site: Site, number: DatabaseNumber, path: PathBuf) {
             None
         }
     };
-    let mut version = None;
-    let mut tidied = false;
-    let mut last = Instant::now();
-    let mut trimmed = Instant::now();
+    // How the file was when the last harvest began; none if that is to be repeated.
+    let mut harvested;
+    // Whether commits come that no notice tells of.
+    let mut blind = watch.is_none();
+    let mut again = BLIND_POLL;
+    let mut tidy = Tidy::default();
     loop {
         if site.0.hub.is_detached(number) {
             return;
         }
+        harvested = moment(&site, number).await;
         match harvest_all(&site, number).await {
-            Ok(Outcome::Something) => {
-                last = Instant::now();
-                tidied = false;
-                if trimmed.elapsed() >= BUSY {
-                    trim(&site, number).await;
-                    trimmed = Instant::now();
+            Ok(outcome @ (Outcome::Something | Outcome::Nothing)) => {
+                again = BLIND_POLL;
+                if outcome == Outcome::Something {
+                    tidy.harvested(&site, number).await;
                 }
             }
-            Ok(Outcome::Nothing) => {}
             // The next poll tries again, whether or not there is something new.
-            Ok(Outcome::Unfinished) => version = None,
+            Ok(Outcome::Unfinished) => harvested = None,
             Err(error) => {
                 tracing::error!(%error, "a harvest failed; it is tried again");
-                version = None;
+                harvested = None;
             }
         }
         // What is committed from here on is for the next batch.
         loop {
+            let poll = if blind { BLIND_POLL } else { POLL };
+            let pause = match harvested {
+                Some(_) => tidy.due().map_or(poll, |due| due.min(poll)),
+                None => {
+                    let pause = again;
+                    again = (again * 2).min(POLL);
+                    pause
+                }
+            };
+            let pause = tokio::time::sleep(pause);
             let noticed = match &mut watch {
                 Some(watch) => tokio::select! {
                     biased;
                     () = watch.changed() => true,
-                    () = tokio::time::sleep(POLL) => false,
+                    () = pause => false,
                 },
                 None => {
-                    tokio::time::sleep(POLL).await;
+                    pause.await;
                     false
                 }
             };
             if noticed {
                 tokio::time::sleep(site.0.config.batch_interval).await;
+            }
+            let now = moment(&site, number).await;
+            // What was noticed may be our own doing.
+            if now.is_none() || now != harvested {
+                if harvested.is_some() {
+                    blind = !noticed;
+                }
                 break;
             }
-            let seen = site.step("capture.poll", move |engine| engine.data_version(number)).await;
-            let seen = seen.unwrap_or(None);
-            if seen != version || seen.is_none() {
-                version = seen;
-                break;
-            }
-            if !tidied && last.elapsed() >= REST {
-                tidied = tidy(&site, number).await;
-                trimmed = Instant::now();
-                last = Instant::now();
+            if tidy.due().is_some_and(|due| due.is_zero()) {
+                tidy.now(&site, number).await;
             }
             if site.0.hub.is_detached(number) {
                 return;
             }
         }
     }
+}
+
+/// How the application's file is; `None` if that can't be told.
+async fn moment(site: &Site, number: DatabaseNumber) -> Option<Moment> {
+    site.step("capture.poll", move |engine| engine.moment(number)).await.unwrap_or_default()
 }
 
 /// What harvesting came to.
@@ -101,7 +121,7 @@ pub enum Outcome {
     Unfinished,
 }
 
-/// Harvests until nothing is left. One harvest goes on at a time.
+/// Harvests what is committed when this begins, at least. One harvest goes on at a time.
 pub async fn harvest_all(site: &Site, number: DatabaseNumber) -> Result<Outcome, EngineError> {
     let _alone = site.0.harvesting.lock().await;
     let mut outcome = Outcome::Nothing;
@@ -131,6 +151,10 @@ pub async fn harvest_all(site: &Site, number: DatabaseNumber) -> Result<Outcome,
                 let harvested = site
                     .step("harvest.commit", move |engine| engine.commit_harvest(number, &notes))
                     .await?;
+                if !harvested.more {
+                    tell(site, &harvested);
+                    return Ok(Outcome::Something);
+                }
                 Some(harvested)
             }
         };
@@ -144,40 +168,89 @@ pub async fn harvest_all(site: &Site, number: DatabaseNumber) -> Result<Outcome,
             continue;
         };
         outcome = Outcome::Something;
-        if let Some(local) = harvested.numbered {
-            site.0.hub.tell_branch(&local);
+        tell(site, &harvested);
+    }
+}
+
+fn tell(site: &Site, harvested: &Harvested) {
+    if let Some(local) = &harvested.numbered {
+        site.0.hub.tell_branch(local);
+    }
+}
+
+/// When the application's file is tidied up: after a rest, and now and then without one.
+struct Tidy {
+    /// When something was harvested last, or tidying up was tried.
+    last: Instant,
+    rest: Duration,
+    /// Since when harvested notes may lie in the log; none if all is tidy.
+    since: Option<Instant>,
+}
+
+impl Default for Tidy {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self { last: now, rest: REST, since: Some(now) }
+    }
+}
+
+impl Tidy {
+    /// How long until the application has rested enough; `None` if all is tidy.
+    fn due(&self) -> Option<Duration> {
+        self.since.map(|_| self.rest.saturating_sub(self.last.elapsed()))
+    }
+
+    /// Something was harvested.
+    async fn harvested(&mut self, site: &Site, number: DatabaseNumber) {
+        self.last = Instant::now();
+        self.rest = REST;
+        let since = *self.since.get_or_insert(self.last);
+        if since.elapsed() >= BUSY {
+            trim(site, number).await;
+            self.since = Some(Instant::now());
+        }
+    }
+
+    /// The application rests: trims the log and lets a copy of the bare file hold everything.
+    async fn now(&mut self, site: &Site, number: DatabaseNumber) {
+        // In this order: after a full checkpoint the first to write would hinder readers.
+        let trimmed = trim(site, number).await;
+        let done = site
+            .step("capture.checkpoint", move |engine| {
+                engine.checkpoint_application(number);
+                Ok(())
+            })
+            .await;
+        if let Err(error) = done {
+            tracing::debug!(%error, "no checkpoint");
+        }
+        self.last = Instant::now();
+        if trimmed {
+            self.since = None;
+        } else {
+            self.rest = (self.rest * 2).min(GREATEST_REST);
         }
     }
 }
 
 /// Removes harvested notes at moments without readers; whether none is left.
 async fn trim(site: &Site, number: DatabaseNumber) -> bool {
-    for _ in 0..100 {
+    let mut retry = FIRST_RETRY;
+    let mut tries = 0;
+    loop {
         match site.step("capture.trim", move |engine| engine.trim_log(number)).await {
-            Ok(true) => tokio::time::sleep(FIRST_RETRY).await,
-            Ok(false) => return true,
+            Ok(Trim::Done) => return true,
+            Ok(Trim::More) => tokio::time::sleep(FIRST_RETRY).await,
+            Ok(Trim::Busy) if tries == TRIM_TRIES => return false,
+            Ok(Trim::Busy) => {
+                tries += 1;
+                tokio::time::sleep(retry).await;
+                retry *= 2;
+            }
             Err(error) => {
                 tracing::error!(%error, "the log of changes could not be trimmed");
                 return false;
             }
         }
     }
-    false
-}
-
-/// Trims the log and lets a copy of the bare file hold everything, while the application rests;
-/// whether that is done.
-async fn tidy(site: &Site, number: DatabaseNumber) -> bool {
-    // In this order: after a full checkpoint the first to write would hinder readers.
-    let trimmed = trim(site, number).await;
-    let done = site
-        .step("capture.checkpoint", move |engine| {
-            engine.checkpoint_application(number);
-            Ok(())
-        })
-        .await;
-    if let Err(error) = done {
-        tracing::debug!(%error, "no checkpoint");
-    }
-    trimmed
 }

@@ -9,7 +9,7 @@ use crate::store::alarms::Severity;
 use crate::store::progress::PeerRow;
 use crate::transport::{CloseCode, Link};
 use conflict::{SiteId, WallTime};
-use protocol::message::{BasePart, Hello, Holding, Message, VERSION, Want};
+use protocol::message::{BasePart, Hello, Holding, Message, Report, VERSION, Want};
 use protocol::session::{Channel, Event, Session, SessionError};
 use protocol::{BranchId, Sequence};
 use std::collections::BTreeMap;
@@ -21,6 +21,9 @@ use tokio::time::Instant;
 
 /// How long a peer may take to say hello.
 const HELLO: Duration = Duration::from_secs(20);
+
+/// How many messages are handed to the link at once, at most.
+const MESSAGES_AT_ONCE: usize = 64;
 
 /// Why a connection ended.
 enum End {
@@ -113,13 +116,15 @@ struct Exchange {
     began: Instant,
     number: Option<SessionNumber>,
     commands: mpsc::UnboundedReceiver<Command>,
-    outlets: Vec<(Channel, mpsc::Sender<Vec<u8>>)>,
+    outlets: Vec<(Channel, mpsc::Sender<Frames>)>,
     vector: Option<BTreeMap<BranchId, Holding>>,
     /// What the peer asked of bases.
     askings: Askings,
     /// Branches that this site takes from this peer, and whether their base was asked for when
     /// the peer had it.
     wanted: BTreeMap<BranchId, bool>,
+    /// What the peer was told of third sites.
+    reported: BTreeMap<(SiteId, BranchId), Report>,
 }
 
 impl Exchange {
@@ -163,6 +168,7 @@ impl Exchange {
             vector: Some(BTreeMap::new()),
             askings: Askings::default(),
             wanted: BTreeMap::new(),
+            reported: BTreeMap::new(),
         })
     }
 
@@ -189,9 +195,11 @@ impl Exchange {
                 Wake::Command(Some(command)) => self.obey(command).await,
                 Wake::Command(None) => Err(End::Left),
                 Wake::Outlet(Some((channel, permit))) => {
-                    if let Some(bytes) = self.session.poll_transmit(channel) {
-                        permit.send(bytes);
-                    }
+                    // All that is to be said goes into one packet, if it can; of what is large,
+                    // the next is chosen late.
+                    let most = if channel == Channel::Control { MESSAGES_AT_ONCE } else { 1 };
+                    let next = std::iter::from_fn(|| self.session.poll_transmit(channel));
+                    permit.send(next.take(most).collect());
                     Ok(())
                 }
                 Wake::Outlet(None) | Wake::Received(None) => Err(End::Link),
@@ -233,7 +241,8 @@ impl Exchange {
                 self.session.unwant(branch)?;
             }
             Command::Members(records) => self.session.tell(&Message::Members(records))?,
-            Command::Report(report) => self.session.tell(&Message::Report(report))?,
+            Command::Reports => self.tell_reports().await?,
+            Command::Links => self.session.set_links(self.site.0.hub.connected())?,
             Command::Time => {
                 let now = self.site.0.environment.wall_clock();
                 self.session.tell(&Message::Time(now))?;
@@ -267,6 +276,7 @@ impl Exchange {
                         .await?;
                     if let Some(admitted) = admitted.map_err(End::Peer)? {
                         self.tell_branch(&admitted.local).await?;
+                        self.site.0.hub.arrived(admitted.local.holding.branch);
                     }
                 }
             }
@@ -340,6 +350,7 @@ impl Exchange {
                 }
             }
             Event::Time(time) => self.note_clock(time).await,
+            Event::Links => self.tell_reports().await?,
         }
         Ok(())
     }
@@ -355,13 +366,13 @@ impl Exchange {
         self.note_clock(hello.clock).await;
         let peer = self.peer;
         let theirs = hello.members;
-        let (records, reports, branches) = self
+        let (records, branches) = self
             .site
             .step("peer.greet", move |engine| {
                 // As the group is now: it may have changed since the session was opened.
                 let records = (engine.membership().digest() != theirs)
                     .then(|| engine.membership().records().cloned().collect());
-                Ok((records, engine.reports(peer)?, engine.local_branches()?))
+                Ok((records, engine.local_branches()?))
             })
             .await?;
         if let Some(records) = records {
@@ -372,10 +383,29 @@ impl Exchange {
         for local in branches {
             self.session.set_branch(since, local)?;
         }
-        for report in reports {
-            self.session.tell(&Message::Report(report))?;
-        }
         tracing::info!(%peer, program = hello.program, "connected");
+        Ok(())
+    }
+
+    /// Tells the peer what is news to it of sites that it is not connected with: of its own
+    /// branches, and of others where this site can't tell their origin itself.
+    async fn tell_reports(&mut self) -> Result<(), End> {
+        let (hub, peer) = (&self.site.0.hub, self.peer);
+        if !hub.is_member_beside(peer, self.session.peer_links()) {
+            return Ok(());
+        }
+        let connected = hub.connected();
+        let reports = self.site.step("reports.read", |engine| Ok(engine.reports()?)).await?;
+        for (origin, report) in reports {
+            let useful = origin == peer || !connected.contains(&origin);
+            let own_word = report.site == peer || self.session.peer_links().contains(&report.site);
+            if useful
+                && !own_word
+                && self.reported.insert((report.site, report.branch), report) != Some(report)
+            {
+                self.session.tell(&Message::Report(report))?;
+            }
+        }
         Ok(())
     }
 
@@ -423,7 +453,7 @@ impl Exchange {
         match receipt {
             Receipt::Stored(local) => {
                 self.tell_branch(&local).await?;
-                self.site.0.arrived.notify_one();
+                self.site.0.hub.arrived(local.holding.branch);
             }
             Receipt::Known | Receipt::Unknown => {}
             Receipt::Gap => self.want(branch).await?,
@@ -462,7 +492,7 @@ impl Exchange {
             BaseStep::Want(wanted) => self.session.want_chunks(wanted)?,
             BaseStep::Complete(local) => {
                 self.tell_branch(&local).await?;
-                self.site.0.arrived.notify_one();
+                self.site.0.hub.arrived(local.holding.branch);
             }
             BaseStep::Nothing => {}
             BaseStep::Forged(reason) => return Err(End::Peer(reason)),
@@ -528,28 +558,32 @@ impl Exchange {
 }
 
 /// A small queue before a channel of the link, so that the session decides late what goes next.
-fn outlet(site: &Site, link: &Link, channel: Channel) -> mpsc::Sender<Vec<u8>> {
-    let (sender, mut receiver) = mpsc::channel::<Vec<u8>>(1);
+fn outlet(site: &Site, link: &Link, channel: Channel) -> mpsc::Sender<Frames> {
+    let (sender, mut receiver) = mpsc::channel::<Frames>(1);
     let link = link.clone();
     // The task ends with the exchange that holds the sender, or with the link.
     drop(site.0.environment.spawn(Box::pin(async move {
-        while let Some(bytes) = receiver.recv().await {
-            if let Err(error) = link.send(channel, bytes).await {
-                tracing::debug!(%error, "a frame was not sent");
-                return;
+        while let Some(frames) = receiver.recv().await {
+            for bytes in frames {
+                if let Err(error) = link.send(channel, bytes).await {
+                    tracing::debug!(%error, "a frame was not sent");
+                    return;
+                }
             }
         }
     })));
     sender
 }
 
-type Permit = mpsc::OwnedPermit<Vec<u8>>;
+/// Frames of one channel that go out one behind the other.
+type Frames = Vec<Vec<u8>>;
+type Permit = mpsc::OwnedPermit<Frames>;
 type Reserving = Pin<Box<dyn Future<Output = Option<(Channel, Permit)>> + Send>>;
 
 /// Completes with the most urgent channel that can take something the session has for it, and
 /// with `None` once the link is over; never, if the session has nothing to send.
 fn ready(
-    outlets: &[(Channel, mpsc::Sender<Vec<u8>>)],
+    outlets: &[(Channel, mpsc::Sender<Frames>)],
     session: &Session,
 ) -> impl Future<Output = Option<(Channel, Permit)>> + Send + use<> {
     let mut waiting: Vec<Reserving> = Vec::new();

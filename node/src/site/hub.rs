@@ -7,7 +7,6 @@ use crate::store::DatabaseNumber;
 use crate::transport::{CloseCode, Link};
 use conflict::SiteId;
 use protocol::membership::{Membership, SignedRecord};
-use protocol::message::Report;
 use protocol::session::LocalBranch;
 use protocol::{BranchId, Sequence};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,8 +27,10 @@ pub enum Command {
     Unwant(BranchId),
     /// Member records are new.
     Members(Vec<SignedRecord>),
-    /// How far a third site is.
-    Report(Report),
+    /// Tell the peer how far third sites are, where that is news to it.
+    Reports,
+    /// With whom this site is connected may have changed.
+    Links,
     /// Tell the peer what this computer's clock says.
     Time,
 }
@@ -53,6 +54,8 @@ struct State {
     sources: Sources,
     dialling: BTreeSet<SiteId>,
     detached: BTreeSet<DatabaseNumber>,
+    /// Branches of which something came that is not applied yet.
+    arrived: BTreeSet<BranchId>,
     tasks: Vec<Box<dyn TaskHandle>>,
     sessions_made: u64,
     stopping: bool,
@@ -66,6 +69,8 @@ pub struct Hub {
     topology: Notify,
     /// A peer said how far it is.
     progress: Notify,
+    /// A mirror may have something to apply.
+    arrival: Notify,
 }
 
 /// Two connections made at once differ less than this in age; an older one that the peer
@@ -87,12 +92,14 @@ impl Hub {
                 sources: Sources::default(),
                 dialling: BTreeSet::new(),
                 detached: BTreeSet::new(),
+                arrived: BTreeSet::new(),
                 tasks: Vec::new(),
                 sessions_made: 0,
                 stopping: false,
             }),
             topology: Notify::new(),
             progress: Notify::new(),
+            arrival: Notify::new(),
         }
     }
 
@@ -192,6 +199,22 @@ impl Hub {
         !self.state().sessions.is_empty()
     }
 
+    /// The peers that there are sessions with.
+    pub fn connected(&self) -> BTreeSet<SiteId> {
+        self.state().sessions.keys().copied().collect()
+    }
+
+    /// Whether there is a member but this site and `peer` that is not among `known`.
+    pub fn is_member_beside(&self, peer: SiteId, known: &BTreeSet<SiteId>) -> bool {
+        let state = self.state();
+        state.membership.members().any(|member| {
+            !member.removed
+                && member.site != state.me
+                && member.site != peer
+                && !known.contains(&member.site)
+        })
+    }
+
     /// The links of all sessions.
     pub fn links(&self) -> Vec<(SiteId, Link)> {
         self.state().sessions.iter().map(|(peer, entry)| (*peer, entry.link.clone())).collect()
@@ -223,6 +246,22 @@ impl Hub {
         self.state().detached.insert(number);
     }
 
+    /// The mirror of a branch may have something to apply.
+    pub fn arrived(&self, branch: BranchId) {
+        self.state().arrived.insert(branch);
+        self.arrival.notify_one();
+    }
+
+    /// Completes when there is something to take out by [`Hub::take_arrived`].
+    pub fn arrival(&self) -> Notified<'_> {
+        self.arrival.notified()
+    }
+
+    /// Takes out the branches of which something came.
+    pub fn take_arrived(&self) -> BTreeSet<BranchId> {
+        std::mem::take(&mut self.state().arrived)
+    }
+
     /// Tells all sessions how far a branch is here, and asks whom there is to ask.
     pub fn tell_branch(&self, local: &LocalBranch) {
         let mut state = self.state();
@@ -248,17 +287,10 @@ impl Hub {
         }
     }
 
-    /// Tells a session how far a third site is.
-    pub fn tell_report_to(&self, peer: SiteId, report: &Report) {
-        if let Some(entry) = self.state().sessions.get(&peer) {
-            drop(entry.commands.send(Command::Report(*report)));
-        }
-    }
-
-    /// Has all peers told what this computer's clock says.
-    pub fn tell_time(&self) {
+    /// Gives all sessions the same command.
+    pub fn tell_all(&self, command: &Command) {
         for entry in self.state().sessions.values() {
-            drop(entry.commands.send(Command::Time));
+            drop(entry.commands.send(command.clone()));
         }
     }
 

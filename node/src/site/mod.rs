@@ -26,7 +26,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 
 pub use join::{join, write_example};
 
@@ -41,8 +40,6 @@ struct Shared {
     engine: EngineWorker,
     endpoint: Endpoint,
     hub: Hub,
-    /// A mirror may have something to apply.
-    arrived: Notify,
     /// Held while a database is attached or detached.
     attaching: tokio::sync::Mutex<()>,
     /// Held while a harvest goes on.
@@ -95,7 +92,6 @@ impl Site {
             engine,
             endpoint,
             hub,
-            arrived: Notify::new(),
             attaching: tokio::sync::Mutex::new(()),
             harvesting: tokio::sync::Mutex::new(()),
             boot,
@@ -130,6 +126,7 @@ impl Site {
         self.spawn(apply_loop::run(self.clone()));
         self.spawn(peers::accept(self.clone()));
         self.spawn(peers::dial_all(self.clone()));
+        self.spawn(peers::tell_links(self.clone()));
         self.spawn(peers::keep_books(self.clone()));
         Ok(())
     }
@@ -266,8 +263,16 @@ impl Site {
             .map(|database| database.number)
             .collect();
         for number in &attached {
-            if let Err(error) = capture_loop::harvest_all(self, *number).await {
-                tracing::error!(%error, "a database is not harvested at the end of the run");
+            // What is committed during a harvest may be left for the next.
+            loop {
+                match capture_loop::harvest_all(self, *number).await {
+                    Ok(capture_loop::Outcome::Something) => {}
+                    Ok(_) => break,
+                    Err(error) => {
+                        tracing::error!(%error, "a database is not harvested at the end of the run");
+                        break;
+                    }
+                }
             }
         }
         while self.0.hub.any_connected() {

@@ -1,12 +1,13 @@
 //! Finding the other sites: who comes is admitted if the group knows its key, and every member
 //! is dialled until it is connected.
 
+use super::hub::Command;
 use super::{Site, exchange, join};
 use crate::transport::{Link, LinkError, Purpose};
 use conflict::SiteId;
 use protocol::keys::PublicKey;
 use protocol::membership::Member;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -20,6 +21,8 @@ const LASTING: Duration = Duration::from_secs(10);
 const POLITE_WAIT: Duration = Duration::from_millis(400);
 /// How often what only memory knows of links is written down.
 const BOOKS: Duration = Duration::from_secs(60);
+/// Who is connected changes often at once, and a line that is back soon is not worth a word.
+const SETTLED: Duration = Duration::from_secs(2);
 /// In how many of these rounds peers compare their clocks once.
 const ROUNDS_A_TIME: u64 = 15;
 
@@ -173,28 +176,30 @@ fn jitter(site: &Site, wait: Duration) -> Duration {
     wait.mul_f64(share)
 }
 
-/// Writes down now and then what only memory knows.
+/// Tells all peers with whom this site is connected, whenever that changed and a moment has passed.
+pub async fn tell_links(site: Site) {
+    loop {
+        let changed = site.0.hub.topology();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        site.0.hub.tell_all(&Command::Links);
+        changed.await;
+        tokio::time::sleep(SETTLED).await;
+    }
+}
+
+/// Writes down now and then what only memory knows, and has peers told what has changed elsewhere.
 pub async fn keep_books(site: Site) {
-    let mut told = BTreeMap::new();
     for round in 1_u64.. {
         tokio::time::sleep(BOOKS).await;
         if round.is_multiple_of(ROUNDS_A_TIME) {
-            site.0.hub.tell_time();
+            site.0.hub.tell_all(&Command::Time);
         }
         let ran = site.step("books.keep", |engine| Ok(engine.keep_books()?)).await;
         if let Err(error) = ran {
             tracing::error!(%error, "the site's books could not be kept");
         }
-        let peers: Vec<SiteId> = site.0.hub.links().into_iter().map(|(peer, _)| peer).collect();
-        for peer in peers {
-            let reports = site.step("reports.read", move |engine| Ok(engine.reports(peer)?)).await;
-            for report in reports.unwrap_or_default() {
-                let news = told.insert((peer, report.site, report.branch), report) != Some(report);
-                if news {
-                    site.0.hub.tell_report_to(peer, &report);
-                }
-            }
-        }
+        site.0.hub.tell_all(&Command::Reports);
     }
 }
 

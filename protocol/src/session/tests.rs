@@ -285,6 +285,64 @@ fn progress_that_nobody_waits_for_is_told_slowly_and_once() {
 }
 
 #[test]
+fn what_is_stored_and_soon_applied_is_told_once() {
+    let mut pair = Pair::new(4, Some(4));
+    pair.talk();
+    pair.want();
+    pair.talk();
+    let stored = |pair: &Pair, applied: usize| {
+        let mut local = pair.line.at(5);
+        local.holding.applied = Sequence(applied as u64);
+        local
+    };
+    pair.line.close_batch();
+    let local = stored(&pair, 4);
+    pair.sides[1].session.set_branch(pair.now, local).unwrap();
+    assert!(!pair.sides[1].session.wants_transmit(Channel::Control));
+    assert!(pair.sides[1].session.poll_timeout().unwrap() - pair.now <= TELL_HELD);
+    pair.now += TELL_HELD / 2;
+    let local = stored(&pair, 5);
+    pair.sides[1].session.set_branch(pair.now, local).unwrap();
+    pair.talk();
+    assert_eq!(pair.sides[1].session.poll_timeout(), None);
+    let told = |event: &&Event| matches!(event, Event::Peer(holding) if holding.held.0 == 5);
+    assert_eq!(pair.sides[0].events.iter().filter(told).count(), 1);
+}
+
+#[test]
+fn who_is_connected_with_the_origin_is_not_told_of_it_until_that_link_is_gone() {
+    // Two sites that both take the line of site 1 from itself.
+    let line = Line::new(3);
+    let mut sides = [(2, 3), (3, 2)].map(|(me, peer)| {
+        let mut session = Session::open(hello(me), site(peer), vec![line.at(1)]).unwrap();
+        session.set_links([site(1), site(peer)].into()).unwrap();
+        session
+    });
+    let talk = |sides: &mut [Session; 2]| {
+        for (from, to) in [(0, 1), (1, 0), (0, 1)] {
+            while let Some(bytes) = sides[from].poll_transmit(Channel::Control) {
+                sides[to].handle_control(&bytes).unwrap();
+            }
+        }
+    };
+    talk(&mut sides);
+    sides[0].set_branch(Duration::ZERO, line.at(2)).unwrap();
+    assert_eq!(sides[0].poll_timeout(), None);
+    sides[1].set_links([site(2)].into()).unwrap();
+    talk(&mut sides);
+    let due = sides[0].poll_timeout().unwrap();
+    sides[0].handle_timeout(due).unwrap();
+    talk(&mut sides);
+    assert_eq!(sides[1].peer_holding(line.id()).unwrap().held, Sequence(2));
+    // Nor is it idle talk while the teller itself can't tell the origin.
+    sides[1].set_links([site(1), site(2)].into()).unwrap();
+    sides[0].set_links([site(3)].into()).unwrap();
+    talk(&mut sides);
+    sides[0].set_branch(Duration::ZERO, line.at(3)).unwrap();
+    assert_eq!(sides[0].poll_timeout(), Some(TELL_SLOWLY));
+}
+
+#[test]
 fn a_flight_that_was_read_for_an_older_asking_is_not_sent() {
     let mut pair = Pair::new(4, Some(0));
     pair.talk();
