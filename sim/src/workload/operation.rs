@@ -129,14 +129,14 @@ impl Operation {
             Self::InsertOrReplace | Self::UpdateOrReplace => 40,
             Self::ChangeKey | Self::Reinsert => 25,
             Self::RollBack | Self::Savepoint | Self::Refused | Self::NoOp => 25,
-            Self::Read | Self::Think => 30,
+            Self::Read | Self::Think => 20,
             Self::Checkpoint => 15,
             Self::Purge => 10,
             Self::CreateIndex | Self::DropIndex | Self::Restart | Self::Hold => 6,
-            Self::AddColumn | Self::DropColumn | Self::RenameColumn => 6,
-            Self::CreateTable | Self::DropTable => 6,
-            Self::BulkImport | Self::BulkDelete => 4,
-            Self::Rebuild | Self::Vacuum => 3,
+            // Rare in a shop, and dear: most of a run is trade.
+            Self::AddColumn | Self::DropColumn | Self::RenameColumn => 3,
+            Self::CreateTable | Self::DropTable => 3,
+            Self::BulkImport | Self::BulkDelete | Self::Rebuild | Self::Vacuum => 2,
         }
     }
 }
