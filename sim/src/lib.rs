@@ -32,6 +32,7 @@ pub mod outcome;
 pub mod picture;
 pub mod plan;
 pub mod random;
+pub mod regressions;
 pub mod stories;
 pub mod trace;
 pub mod workload;

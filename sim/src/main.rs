@@ -7,7 +7,7 @@ mod program;
 use clap::{Parser, Subcommand};
 use program::run::Telling;
 use program::swarm::Size;
-use program::{Which, list, run, shrink, swarm};
+use program::{Which, list, regressions, run, shrink, swarm};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -38,6 +38,8 @@ struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Run again what once showed a bug
+    Regressions,
     /// Run many seeds, counting up from --seed
     Swarm {
         #[command(flatten)]
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
             let size = Size { seeds, jobs, until_failure, failures: &failures };
             swarm::run(&which, size).map(|failed| failed == 0)
         }
+        Some(Command::Regressions) => regressions::run(),
         None if list => {
             list::print();
             Ok(true)

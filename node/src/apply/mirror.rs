@@ -279,6 +279,14 @@ struct Run {
     waited: u64,
 }
 
+impl Run {
+    /// Takes over what its writer has counted.
+    fn count(&mut self) {
+        self.rows += std::mem::take(&mut self.writer.rows);
+        self.waited += std::mem::take(&mut self.writer.waited);
+    }
+}
+
 impl<'c> Work<'c> {
     fn new(connection: &'c Connection, state: State) -> Self {
         let now = state.clone();
@@ -364,9 +372,11 @@ fn write_batch(
             return Err(ApplyError::OtherSchema { named: *named, in_force: now.marker.schema_at });
         }
         SchemaReference::Here(schema) => {
-            settle(connection, &now.schema, run)?;
-            let movement = Movement::begin(connection, &now.schema, schema, &body.cleared)?;
-            run.writer = RowWriter::new(schema, &movement.stages)?;
+            let mut movement = run.movement.take().unwrap_or_default();
+            run.writer.park(connection, &now.schema, &mut movement)?;
+            run.count();
+            let movement = movement.go_on(connection, &now.schema, schema, &body.cleared)?;
+            run.writer = RowWriter::new(schema, &movement.stages())?;
             run.movement = Some(movement);
             now.schema = Arc::new(Schema::clone(schema));
             now.marker.schema_at = sequence;
@@ -380,8 +390,7 @@ fn write_batch(
 /// Brings rows and schema to their final forms.
 fn settle(connection: &Connection, schema: &Schema, run: &mut Run) -> Result<(), ApplyError> {
     run.writer.settle(connection)?;
-    run.rows += std::mem::take(&mut run.writer.rows);
-    run.waited += std::mem::take(&mut run.writer.waited);
+    run.count();
     if let Some(movement) = run.movement.take() {
         run.left_out = Some(movement.finish(connection, schema)?);
     }

@@ -9,6 +9,7 @@
 //! Every statement says OR ABORT: a table's own ON CONFLICT clause would silently drop rows.
 
 use super::error::{ApplyError, Doing};
+use super::schema::Movement;
 use crate::sql::{bind, from_sql, quoted};
 use conflict::Value;
 use protocol::change::{Assignment, Body, Operation, RowChange};
@@ -211,6 +212,25 @@ impl RowWriter {
                 key: row.key,
                 source,
             })?;
+        }
+        Ok(())
+    }
+
+    /// Moves the rows that wait into stages, since the schema moves before the run's end: what
+    /// stands in their way may be there until then.
+    pub(super) fn park(
+        &mut self,
+        connection: &Connection,
+        schema: &Schema,
+        movement: &mut Movement,
+    ) -> Result<(), ApplyError> {
+        for ((index, _), row) in std::mem::take(&mut self.waiting) {
+            let Some(table) = schema.table(index) else { continue };
+            let stage = movement.stage(connection, index, table)?;
+            let target = Target::new(table, Some(&stage))?;
+            let mut insert = prepare(connection, &target.insert())?;
+            bind(&mut insert, row.key.iter().chain(&row.others)).doing(WRITING)?;
+            insert.raw_execute().doing(WRITING)?;
         }
         Ok(())
     }

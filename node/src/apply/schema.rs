@@ -6,6 +6,9 @@
 //! made. Only the rows' final forms need to fit the new table: its constraints may be ones that
 //! the old rows did not meet. Likewise a new unique index is made last.
 //!
+//! The schema may move again before a run is at its end. Its rows are no state that the origin had
+//! then, and need not fit anything: [`Movement::go_on`] takes them along in stages.
+//!
 //! Statements are run as the origin has them and no object is ever renamed, so that their text in
 //! `sqlite_schema` is the origin's to the letter; the end of a movement checks that.
 
@@ -27,16 +30,16 @@ pub struct LeftOut {
     pub reason: String,
 }
 
-/// A schema on its way from one to another.
-#[derive(Debug)]
+/// A schema on its way from one to another, perhaps by way of several.
+#[derive(Debug, Default)]
 pub(super) struct Movement {
-    staged: Vec<Staged>,
-    /// The tables whose rows go to a stage, and the stages' names.
-    pub(super) stages: BTreeMap<TableIndex, String>,
+    staged: BTreeMap<TableIndex, Staged>,
+    /// Stages made so far: no two have one name.
+    made: u32,
 }
 
 /// A table being rebuilt.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Staged {
     stage: String,
     table: Table,
@@ -48,6 +51,51 @@ impl Movement {
     /// Drops and makes what must be so before the rows are written. `cleared` are the tables
     /// whose rows the batch does not build upon.
     pub(super) fn begin(
+        connection: &Connection,
+        old: &Schema,
+        new: &Schema,
+        cleared: &[TableIndex],
+    ) -> Result<Self, ApplyError> {
+        Self::default().go_on(connection, old, new, cleared)
+    }
+
+    /// The tables whose rows go to a stage, and the stages' names.
+    pub(super) fn stages(&self) -> BTreeMap<TableIndex, String> {
+        self.staged.iter().map(|(index, staged)| (*index, staged.stage.clone())).collect()
+    }
+
+    /// The stage of a table of the schema in force; all its rows go there if it had none.
+    pub(super) fn stage(
+        &mut self,
+        connection: &Connection,
+        index: TableIndex,
+        table: &Table,
+    ) -> Result<String, ApplyError> {
+        if let Some(staged) = self.staged.get(&index) {
+            return Ok(staged.stage.clone());
+        }
+        let staged = Staged {
+            stage: self.name(),
+            table: table.clone(),
+            reached: autoincrement(connection, &table.name)?,
+        };
+        fill_stage(connection, &staged.stage, &table.name, table, table)?;
+        complete_stage(connection, &staged)?;
+        run(connection, &format!("DELETE FROM {}", quoted(&table.name)), [])?;
+        let stage = staged.stage.clone();
+        self.staged.insert(index, staged);
+        Ok(stage)
+    }
+
+    fn name(&mut self) -> String {
+        self.made = self.made.saturating_add(1);
+        format!("_holdfast_stage_{}", self.made)
+    }
+
+    /// Moves from the schema `old`, at which this movement was, to another: like
+    /// [`Movement::begin`], but what is in a stage was never in its table.
+    pub(super) fn go_on(
+        self,
         connection: &Connection,
         old: &Schema,
         new: &Schema,
@@ -74,7 +122,9 @@ impl Movement {
                 }
             }
         }
-        let mut movement = Self { staged: Vec::new(), stages: BTreeMap::new() };
+        let Self { staged: mut left, made } = self;
+        let mut movement = Self { staged: BTreeMap::new(), made };
+        let mut fresh = Vec::new();
         for object in existing.iter().filter(|object| object.kind == ObjectKind::Table) {
             let before = old.find(&object.name).and_then(|index| old.table(index));
             let after = new.find(&object.name).and_then(|index| Some((index, new.table(index)?)));
@@ -86,16 +136,23 @@ impl Movement {
                             after.name
                         )));
                     }
+                    let was_at = old.find(&object.name).and_then(|at| left.remove(&at));
                     if goes(&object) {
-                        let stage = format!("_holdfast_stage_{}", index.0);
-                        fill_stage(connection, &stage, before, after)?;
-                        let reached = autoincrement(connection, &before.name)?;
-                        movement.staged.push(Staged {
-                            stage: stage.clone(),
-                            table: after.clone(),
-                            reached,
-                        });
-                        movement.stages.insert(index, stage);
+                        let stage = movement.name();
+                        let source = was_at.as_ref().map_or(&before.name, |staged| &staged.stage);
+                        fill_stage(connection, &stage, source, before, after)?;
+                        let reached = match was_at {
+                            None => autoincrement(connection, &before.name)?,
+                            Some(staged) => {
+                                drop_stage(connection, &staged.stage)?;
+                                staged.reached
+                            }
+                        };
+                        let table = after.clone();
+                        movement.staged.insert(index, Staged { stage, table, reached });
+                        fresh.push(index);
+                    } else if let Some(staged) = was_at {
+                        movement.staged.insert(index, staged);
                     }
                 }
                 _ => {}
@@ -103,6 +160,9 @@ impl Movement {
             if goes(&object) {
                 run(connection, &format!("DROP TABLE {}", quoted(&object.name)), [])?;
             }
+        }
+        for staged in left.values() {
+            drop_stage(connection, &staged.stage)?;
         }
         let kept: BTreeSet<&SchemaObject> =
             existing.iter().filter(|object| wanted.contains(object)).collect();
@@ -114,7 +174,7 @@ impl Movement {
         for table in &new.tables {
             check_columns(connection, table)?;
         }
-        for staged in &movement.staged {
+        for staged in fresh.iter().filter_map(|index| movement.staged.get(index)) {
             complete_stage(connection, staged)?;
         }
         Ok(movement)
@@ -126,7 +186,7 @@ impl Movement {
         connection: &Connection,
         new: &Schema,
     ) -> Result<Vec<LeftOut>, ApplyError> {
-        for staged in &self.staged {
+        for staged in self.staged.values() {
             unload_stage(connection, staged)?;
         }
         let existing: BTreeSet<SchemaObject> = objects(connection)?.into_iter().collect();
@@ -230,10 +290,12 @@ fn same_identity(before: &Table, after: &Table) -> bool {
     key(before) == key(after)
 }
 
-/// Copies the rows of a table into a new stage: the columns that both forms have, by name.
+/// Copies the rows of a table, or of the stage that it had, into a new stage: the columns that
+/// both forms have, by name.
 fn fill_stage(
     connection: &Connection,
     stage: &str,
+    source: &str,
     before: &Table,
     after: &Table,
 ) -> Result<(), ApplyError> {
@@ -248,7 +310,7 @@ fn fill_stage(
     let columns: Vec<&str> =
         std::iter::once("_holdfast_none").chain(common.iter().map(String::as_str)).collect();
     run(connection, &format!("CREATE TABLE {stage} ({})", columns.join(",")), [])?;
-    let from = quoted(&before.name);
+    let from = quoted(source);
     let mut into = common.clone();
     let mut values = common;
     if let (RowIdentity::Rowid(old), RowIdentity::Rowid(new)) = (&before.identity, &after.identity)
@@ -309,7 +371,7 @@ fn unload_stage(connection: &Connection, staged: &Staged) -> Result<(), ApplyErr
     let stage = quoted(&staged.stage);
     let sql = format!("INSERT OR ABORT INTO {table} ({columns}) SELECT {columns} FROM {stage}");
     run(connection, &sql, [])?;
-    run(connection, &format!("DROP TABLE {stage}"), [])?;
+    drop_stage(connection, &staged.stage)?;
     let Some(reached) = staged.reached else { return Ok(()) };
     let name = &staged.table.name;
     let sql = "UPDATE sqlite_sequence SET seq = max(seq, ?2) WHERE name = ?1";
@@ -321,6 +383,10 @@ fn unload_stage(connection: &Connection, staged: &Staged) -> Result<(), ApplyErr
         )?;
     }
     Ok(())
+}
+
+fn drop_stage(connection: &Connection, stage: &str) -> Result<(), ApplyError> {
+    run(connection, &format!("DROP TABLE {}", quoted(stage)), [])
 }
 
 /// What AUTOINCREMENT has reached in a table: deleted ids must stay used in a rebuilt one.

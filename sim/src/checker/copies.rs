@@ -2,7 +2,7 @@
 //! its file has changed.
 
 use crate::disk::Disk;
-use crate::oracle::{History, Verdict, Watcher};
+use crate::oracle::{Content, History, Verdict, Watcher, content};
 use crate::plan::At;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,8 +11,9 @@ use std::path::Path;
 #[derive(Debug)]
 struct Copy {
     watcher: Watcher,
-    /// The file's changes when it was read last, and what it showed.
+    /// The file's changes when it was read last, and what it held.
     mutations: Option<u64>,
+    content: Option<Content>,
     shows: Option<u64>,
     spoiled: bool,
 }
@@ -42,7 +43,7 @@ impl Copies {
                 let watcher = Watcher::new(&name);
                 copies.insert(
                     (site, origin),
-                    Copy { watcher, mutations: None, shows: None, spoiled: false },
+                    Copy { watcher, mutations: None, content: None, shows: None, spoiled: false },
                 );
             }
         }
@@ -82,24 +83,29 @@ impl Copies {
         let Some(copy) = self.0.get_mut(&(site, origin)) else {
             return Ok(Seen { shows: None, read: false, violation: None });
         };
-        let mutations = disk.exists(path).then(|| disk.mutations(path));
-        if copy.spoiled || (mutations.is_some() && mutations == copy.mutations) {
+        if copy.spoiled {
             return Ok(Seen { shows: copy.shows, read: false, violation: None });
         }
-        let connection = mutations.map(|_| disk.look(path)).transpose()?;
-        let verdict = copy.watcher.look(history, connection.as_ref())?;
-        copy.mutations = mutations;
-        let (shows, violation) = match verdict {
-            Verdict::NotYet => (None, None),
-            Verdict::Shows { newest, .. } => (Some(newest), None),
-            Verdict::Unknown => {
-                // To be read again when it is known.
-                copy.mutations = None;
-                (copy.shows, None)
+        let mutations = disk.exists(path).then(|| disk.mutations(path));
+        let read = mutations.is_none() || mutations != copy.mutations;
+        if read {
+            let connection = mutations.map(|_| disk.look(path)).transpose()?;
+            copy.content = connection.as_ref().map(content::read).transpose()?;
+            copy.mutations = mutations;
+        }
+        // Also a content that stays may have become that of a later commit.
+        let violation = match copy.watcher.judge(history, copy.content.as_ref()) {
+            Verdict::NotYet => {
+                copy.shows = None;
+                None
             }
-            Verdict::Violation(what) => (copy.shows, Some(what)),
+            Verdict::Shows { newest, .. } => {
+                copy.shows = Some(newest);
+                None
+            }
+            Verdict::Unknown => None,
+            Verdict::Violation(what) => Some(what),
         };
-        copy.shows = shows;
-        Ok(Seen { shows, read: true, violation })
+        Ok(Seen { shows: copy.shows, read, violation })
     }
 }

@@ -24,6 +24,20 @@ pub struct Line {
 }
 
 impl Drive<'_> {
+    /// Whether a site's `node.db` is whole, and its journal too.
+    pub(crate) fn journal_is_whole(&self, at: At) -> Result<(), String> {
+        let disk = self.world.disk(self.name(at));
+        let connection = disk.look(&self.node_db(at)).map_err(|error| error.to_string())?;
+        let said: String = connection
+            .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+            .map_err(|error| error.to_string())?;
+        if said != "ok" {
+            return Err(said);
+        }
+        let lines = lines_of(&connection).map_err(|error| error.to_string())?;
+        lines.into_iter().try_for_each(|(_, line)| line.map(drop))
+    }
+
     /// Reads all journals.
     pub(crate) fn look_at_journals(&mut self) -> Checked {
         let mut lines: BTreeMap<SiteId, (At, Line)> = BTreeMap::new();

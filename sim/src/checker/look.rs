@@ -158,7 +158,7 @@ impl Drive<'_> {
             }
             let name = shop.name;
             let commits = shop.commits();
-            let status = self.world.status(name).await;
+            let Some(status) = self.world.try_status(name).await else { continue };
             let own =
                 status.databases.iter().find(|database| database.site.as_deref() == Some(name));
             let Some(own) = own.filter(|own| own.safe == Some(true)) else { continue };

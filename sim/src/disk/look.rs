@@ -60,20 +60,50 @@ impl Disk {
         self.observe(path, View::Durable)
     }
 
-    /// Lets somebody work on the database where it lies, as with any tool.
+    /// Lets somebody work on the database where it lies, as with any tool; with the power off, on
+    /// the disk taken out of its computer.
     ///
     /// # Errors
-    /// The power is off, or SQLite's.
+    /// SQLite's.
     pub fn edit<T>(
         self: &Arc<Self>,
         path: &Path,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
+        if !self.is_on() {
+            return self.edit_elsewhere(path, work);
+        }
         let tool = self.process();
         let _here = here::Here::enter(self, &tool, 0);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         work(&connection)
+    }
+
+    fn edit_elsewhere<T>(
+        &self,
+        path: &Path,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let unable = |failure: Failure| {
+            let code = ffi::Error::new(ffi::SQLITE_CANTOPEN);
+            rusqlite::Error::SqliteFailure(code, Some(format!("{}: {failure}", path.display())))
+        };
+        let copied = self.copied(path).map_err(unable)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(copied.path(), flags)?;
+        let done = work(&connection)?;
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        connection.close().map_err(|(_, error)| error)?;
+        let content = copied.desk.read(copied.path()).map_err(unable)?;
+        for suffix in &SUFFIXES[1..] {
+            let beside = format!("{}{suffix}", text(path));
+            if self.exists(Path::new(&beside)) {
+                self.remove(Path::new(&beside)).map_err(unable)?;
+            }
+        }
+        self.overwrite(path, &content).map_err(unable)?;
+        Ok(done)
     }
 
     /// A copy of the database as it is now.

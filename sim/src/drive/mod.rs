@@ -93,6 +93,8 @@ pub struct Drive<'a> {
     /// Faults that could not begin, or have not fired yet.
     pub(crate) waiting: usize,
     pub(crate) random: Random,
+    /// Seconds between two acts of an application, on average.
+    pace: u64,
 }
 
 impl<'a> Drive<'a> {
@@ -112,6 +114,7 @@ impl<'a> Drive<'a> {
             ordinary,
             waiting: plan.events.len(),
             random: plan.dice("drive"),
+            pace: plan.pace(),
         }
     }
 
@@ -125,24 +128,6 @@ impl<'a> Drive<'a> {
         self.chronicle.end = self.now();
         for shop in &self.shops {
             shop.count_operations(&mut self.fired);
-        }
-        if std::env::var_os("SIM_STEPS").is_some() {
-            let mut all: BTreeMap<&str, (u64, Duration)> = BTreeMap::new();
-            for shop in &self.shops {
-                for (step, (times, took)) in self.world.steps(shop.name) {
-                    let sum = all.entry(step).or_default();
-                    *sum = (sum.0 + times, sum.1 + took);
-                }
-            }
-            let mut steps: Vec<_> = all.into_iter().collect();
-            steps.sort_by_key(|(_, (_, took))| std::cmp::Reverse(*took));
-            for (step, (times, took)) in steps {
-                eprintln!(
-                    "{step:<22} {times:>9} {:>9.1} ms {:>8.1} us",
-                    took.as_secs_f64() * 1e3,
-                    took.as_secs_f64() * 1e6 / times as f64
-                );
-            }
         }
         let totals = self.world.figures();
         let figures = Figures {

@@ -4,6 +4,7 @@
 use super::{Checked, Drive};
 use crate::plan::At;
 use node::demo::compare::{Comparison, compare};
+use node::status::PeerStatus;
 use std::path::Path;
 use std::time::Duration;
 
@@ -73,10 +74,15 @@ impl Drive<'_> {
             if !self.shops[at.0].is_on() || self.world.is_fallen(self.name(at)) {
                 return false;
             }
-            let status = self.world.status(self.name(at)).await;
+            let Some(status) = self.world.try_status(self.name(at)).await else { return false };
+            let alone =
+                |peer: &PeerStatus| peer.state != "connected" && !self.is_burned(&peer.site);
+            if !self.plan.life.behind_nat && status.peers.iter().any(alone) {
+                return false;
+            }
             let own = |name: &Option<String>| name.as_deref() == Some(self.name(at));
             for database in &status.databases {
-                let burned = |name: &str| self.shops[self.place(name).0].burned;
+                let burned = |name: &str| self.is_burned(name);
                 if own(&database.site) {
                     let copies = database.copies.iter().flatten();
                     let all = copies.filter(|copy| !burned(&copy.site)).all(|copy| {
@@ -92,6 +98,10 @@ impl Drive<'_> {
             }
         }
         true
+    }
+
+    fn is_burned(&self, name: &str) -> bool {
+        self.shops[self.place(name).0].burned
     }
 
     /// B: every copy is its original, and the original is what the oracle saw being committed.
@@ -194,7 +204,7 @@ impl Drive<'_> {
             if self.shops[at.0].burned || self.checker.was_damaged() {
                 continue;
             }
-            let status = self.world.status(self.name(at)).await;
+            let Some(status) = self.world.try_status(self.name(at)).await else { continue };
             if let Some(alarm) = status.alarms.first() {
                 return Err(self.broken(
                     "H: no alarm stands without a reason",
@@ -232,8 +242,8 @@ impl Drive<'_> {
     async fn statuses(&mut self) -> String {
         let mut all = String::new();
         for at in self.places() {
-            if self.shops[at.0].is_on() && !self.world.is_fallen(self.name(at)) {
-                all.push_str(&node::status::render(&self.world.status(self.name(at)).await));
+            if let Some(status) = self.world.try_status(self.name(at)).await {
+                all.push_str(&node::status::render(&status));
             }
         }
         all

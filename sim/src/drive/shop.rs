@@ -1,6 +1,7 @@
 //! A shop: a site with its PC, its hours, and the application at its till.
 
 use crate::chronicle::Condition;
+use crate::disk::Disk;
 use crate::oracle::History;
 use crate::workload::{self, Operation, Outcome};
 use std::collections::BTreeMap;
@@ -22,13 +23,22 @@ struct Shared {
     program: Mutex<workload::Till>,
     fired: Mutex<BTreeMap<u8, u64>>,
     manned: AtomicBool,
+    full: Arc<AtomicBool>,
 }
 
 impl Till {
     /// Shares it.
-    pub fn new(program: workload::Till) -> Self {
+    pub fn new(mut program: workload::Till, disk: Arc<Disk>) -> Self {
+        let full = Arc::new(AtomicBool::new(false));
+        let is_full = Arc::clone(&full);
+        program.ask_disk(move || disk.is_on() && !is_full.load(Ordering::Relaxed));
         let (program, fired) = (Mutex::new(program), Mutex::default());
-        Self(Arc::new(Shared { program, fired, manned: AtomicBool::new(true) }))
+        Self(Arc::new(Shared { program, fired, manned: AtomicBool::new(true), full }))
+    }
+
+    /// Whether its disk is full: then it has errors for which nobody is to blame.
+    pub fn disk_is_full(&self, full: bool) {
+        self.0.full.store(full, Ordering::Relaxed);
     }
 
     /// To do something with it.
@@ -84,6 +94,8 @@ pub struct Shop {
     pub condition: Condition,
     /// Whether a fault decides when its PC and its node run, not the hours.
     pub held: bool,
+    /// Whether a fault decides what its application does.
+    pub resting: bool,
     /// Whether it burned down.
     pub burned: bool,
     /// Transactions committed while the node was down.
@@ -102,6 +114,7 @@ impl Shop {
             open: false,
             condition: Condition::Off,
             held: false,
+            resting: false,
             burned: false,
             unseen: 0,
             torn: 0,
@@ -117,10 +130,18 @@ impl Shop {
     pub fn set_open(&mut self, open: bool) {
         self.open = open;
         if let Some(till) = &self.till {
-            till.man(open);
+            till.man(open && !self.resting);
             if !open {
                 till.lock().quit();
             }
+        }
+    }
+
+    /// Lets its application do nothing by itself, or go on.
+    pub fn rest(&mut self, resting: bool) {
+        self.resting = resting;
+        if let Some(till) = &self.till {
+            till.man(self.open && !resting);
         }
     }
 

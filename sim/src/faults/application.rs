@@ -21,6 +21,7 @@ impl Drive<'_> {
             Fault::Bulk(_) => return if self.bulk(at) { Begun::Over } else { Begun::NotNow },
             _ => false,
         };
+        self.shops[at.0].rest(done);
         if done { Begun::Going } else { Begun::NotNow }
     }
 
@@ -41,6 +42,7 @@ impl Drive<'_> {
             Fault::LongReader(_) => till.lock().finish_thinking() != Outcome::Nothing,
             _ => false,
         };
+        self.shops[at.0].rest(false);
         self.settle_accounts(at)?;
         // It ended before by a loss of power or a closed shop, and is begun again.
         Ok(if done { Ended::Fired } else { Ended::Idle })

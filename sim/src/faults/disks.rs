@@ -1,6 +1,7 @@
 //! Faults of a disk that is on: F14, F15, F62, F63, errors of reads and writes.
 
 use super::{Active, Begun, Ended};
+use crate::chronicle::Condition;
 use crate::disk::{Faults, Kind, Struck};
 use crate::drive::{Checked, Drive};
 use crate::plan::{At, Fault};
@@ -16,10 +17,14 @@ const SLOW: Duration = Duration::from_secs(5);
 const LEFT: u64 = 8 << 10;
 
 impl Drive<'_> {
-    pub(super) fn begin_disk(&mut self, fault: Fault) -> Begun {
-        let Some(at) = fault.sites().first().copied() else { return Begun::NotNow };
+    pub(super) async fn begin_disk(&mut self, fault: Fault) -> Checked<Begun> {
+        let Some(at) = fault.sites().first().copied() else { return Ok(Begun::NotNow) };
         if !self.at_work(&[at]) {
-            return Begun::NotNow;
+            return Ok(Begun::NotNow);
+        }
+        if matches!(fault, Fault::WrongReads(_)) {
+            // A node that has just begun reads most.
+            self.kill_node(at).await?;
         }
         // The node's own files; a full disk is full for all.
         let none = Faults { only: Some(Kind::Journal), ..Faults::default() };
@@ -31,10 +36,16 @@ impl Drive<'_> {
             Fault::SyncErrors(_) => disk.set_faults(Faults { sync: MANY, ..none }),
             Fault::DiskErrors(_) => disk.set_faults(Faults { read: SOME, write: SOME, ..none }),
             Fault::SlowDisk(_) => disk.set_faults(Faults { slow: SLOW, ..none }),
-            Fault::DiskFull(_) => disk.set_free(Some(LEFT)),
-            _ => return Begun::NotNow,
+            Fault::DiskFull(_) => {
+                disk.set_free(Some(LEFT));
+                self.tell_till(at, true);
+            }
+            _ => return Ok(Begun::NotNow),
         }
-        Begun::Going
+        if matches!(fault, Fault::WrongReads(_)) {
+            self.start(at).await?;
+        }
+        Ok(Begun::Going)
     }
 
     pub(super) async fn end_disk(&mut self, active: &Active, at: At) -> Checked<Ended> {
@@ -44,7 +55,28 @@ impl Drive<'_> {
             return Ok(Ended::NotYet);
         }
         self.heal_disk(at);
+        if matches!(active.event.fault, Fault::WrongReads(_)) {
+            self.look_what_is_left(at).await?;
+        }
         Ok(if fired { Ended::Fired } else { Ended::Idle })
+    }
+
+    /// F14: what was read wrongly may have been written back. A site whose journal is no longer
+    /// what it was is given up, as one whose disk is lost: nothing that others count on may be
+    /// lost by that.
+    async fn look_what_is_left(&mut self, at: At) -> Checked {
+        if !self.shops[at.0].is_on() || self.world.is_fallen(self.name(at)) {
+            return Ok(());
+        }
+        self.world.kill(self.name(at)).await;
+        self.set_condition(at, Condition::NodeDown);
+        match self.journal_is_whole(at) {
+            Ok(()) => self.start(at).await,
+            Err(what) => {
+                self.tell(format!("{}'s journal is spoiled: {what}", self.name(at)));
+                self.give_up(at).await
+            }
+        }
     }
 
     /// A good disk again, with room on it.
@@ -52,6 +84,13 @@ impl Drive<'_> {
         let disk = self.world.disk(self.name(at));
         disk.set_faults(Faults::default());
         disk.set_free(None);
+        self.tell_till(at, false);
+    }
+
+    fn tell_till(&self, at: At, full: bool) {
+        if let Some(till) = &self.shops[at.0].till {
+            till.disk_is_full(full);
+        }
     }
 }
 

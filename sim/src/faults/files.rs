@@ -41,7 +41,7 @@ impl Drive<'_> {
                 self.world.disk(name).copy(&old, &path).unwrap();
                 self.start(at).await?;
             }
-            Fault::Emptied(_) => self.world.disk(name).empty(&path).unwrap(),
+            Fault::Emptied(_) => self.world.disk(name).put(&path, &[]).unwrap(),
             _ => {}
         }
         self.checker.is_not_itself(at, true);
@@ -94,15 +94,15 @@ impl Drive<'_> {
                 if !drive.shops[at.0].is_on() || drive.world.is_fallen(name) {
                     return false;
                 }
-                let status = drive.world.status(name).await;
-                !status.alarms.is_empty()
+                let status = drive.world.try_status(name).await;
+                status.is_some_and(|status| !status.alarms.is_empty())
             })
             .await?;
         // A PC that lost its power meanwhile can tell nobody.
         if told || !self.shops[at.0].is_on() {
             return Ok(());
         }
-        let status = self.world.status(name).await;
+        let Some(status) = self.world.try_status(name).await else { return Ok(()) };
         Err(self.broken(
             "H: a file that is not the one we left raises an alarm",
             format!(
@@ -143,7 +143,8 @@ impl Drive<'_> {
         let told = self
             .pass_while(NOTICES * 3, async |drive: &mut Self| {
                 let here = drive.shops[site.0].is_on() && !drive.world.is_fallen(name);
-                here && !drive.world.status(name).await.alarms.is_empty()
+                let status = drive.world.try_status(name).await.filter(|_| here);
+                status.is_some_and(|status| !status.alarms.is_empty())
             })
             .await?;
         // The remedy: the copy is deleted, and made anew.

@@ -107,7 +107,7 @@ impl Drive<'_> {
             return Ok(());
         }
         let name = self.name(at);
-        let status = self.world.status(name).await;
+        let Some(status) = self.world.try_status(name).await else { return Ok(()) };
         let own = status.databases.iter().filter(|database| database.site.as_deref() == Some(name));
         match own.into_iter().any(|database| database.safe == Some(true)) {
             false => Ok(()),

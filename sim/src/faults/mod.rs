@@ -56,6 +56,8 @@ pub struct Active {
     pub commits: u64,
     /// Whether the power failed where it should.
     pub fell: bool,
+    /// Whether it is to fail a second time.
+    pub again: bool,
     /// How often its end was put off.
     pub put_off: u32,
 }
@@ -88,6 +90,7 @@ impl Drive<'_> {
             sequence: self.first_sequence(event.fault).await,
             commits: event.fault.sites().first().map_or(0, |at| self.shops[at.0].commits()),
             fell: false,
+            again: false,
             put_off: 0,
         };
         self.active.insert(place, active);
@@ -178,7 +181,7 @@ impl Drive<'_> {
             | F::SyncErrors(_)
             | F::DiskErrors(_)
             | F::DiskFull(_)
-            | F::SlowDisk(_) => Ok(self.begin_disk(fault)),
+            | F::SlowDisk(_) => self.begin_disk(fault).await,
             F::DeadBattery(_)
             | F::Year(..)
             | F::Skewed(..)
@@ -276,7 +279,7 @@ impl Drive<'_> {
     /// The newest batch of a running site's own database.
     pub(crate) async fn own_sequence(&mut self, at: At) -> u64 {
         let name = self.name(at);
-        let status = self.world.status(name).await;
+        let Some(status) = self.world.try_status(name).await else { return 0 };
         let own = status.databases.iter().find(|database| database.site.as_deref() == Some(name));
         own.map_or(0, |database| database.sequence)
     }

@@ -78,7 +78,7 @@ impl Drive<'_> {
                 Fault::Fuse(site, _) => site == at,
                 Fault::FuseIn(site, wanted, _) => site == at && step == Some(wanted.name()),
                 Fault::AfterApply(site) => site == at,
-                // The second time counts: `crash_again`.
+                Fault::CrashTwice(site, _) => site == at && active.again,
                 _ => false,
             };
         }
@@ -105,28 +105,15 @@ impl Drive<'_> {
         Ok(Ended::Idle)
     }
 
-    /// F18: the power fails again before the node is up.
+    /// F18: the power fails again while the node recovers: within its first operations, which SQLite
+    /// and the catch-up make.
     async fn crash_again(&mut self, at: At, operations: u64, place: usize) -> Checked<Ended> {
-        let name = self.name(at);
         self.agenda.strike_out(|item| *item == Item::Boot(at));
-        let mut operations = operations;
-        loop {
-            self.world.set_fuse(name, operations);
-            self.start(at).await?;
-            if self.world.is_fallen(name) {
-                break;
-            }
-            // It was up before: a little earlier next time.
-            self.world.disarm(name);
-            if operations == 1 {
-                return Ok(Ended::Idle);
-            }
-            operations = operations.div_ceil(2).max(1);
-            self.plug(at).await?;
-        }
         if let Some(active) = self.active.get_mut(&place) {
-            active.fell = true;
+            active.again = true;
         }
+        self.world.set_fuse(self.name(at), operations);
+        self.start(at).await?;
         Ok(Ended::NotYet)
     }
 
@@ -187,13 +174,21 @@ impl Drive<'_> {
         if shop.attached && shop.is_on() && !self.world.is_fallen(name) {
             self.look().await?;
         }
-        if self.shops[at.0].condition != Condition::Off {
-            self.plug(at).await?;
-        }
+        self.tell(format!("{name} burns down"));
+        self.give_up(at).await?;
+        Ok(Begun::Over)
+    }
+
+    /// A site is no more: it does not come back.
+    pub(super) async fn give_up(&mut self, at: At) -> Checked {
+        // Nothing more is looked at there: its disk is gone.
         self.shops[at.0].burned = true;
         self.shops[at.0].set_open(false);
-        self.tell(format!("{name} burns down"));
         self.checker.burned(at);
-        Ok(Begun::Over)
+        if self.shops[at.0].condition != Condition::Off {
+            self.world.power_off(self.name(at)).await;
+            self.set_condition(at, Condition::Off);
+        }
+        Ok(())
     }
 }

@@ -112,6 +112,14 @@ impl Plan {
         (opens, MINUTE * dice.below(30) as u32)
     }
 
+    /// Seconds between two acts of an application, on average.
+    pub fn pace(&self) -> u64 {
+        match self.life.faults {
+            (0, 0) => 60,
+            _ => 60 * (1 + self.dice("pace").below(5)),
+        }
+    }
+
     /// Dice of their own for a purpose.
     pub fn dice(&self, label: &str) -> Random {
         Random::new(self.request.seed, label)
@@ -131,7 +139,8 @@ impl Plan {
 fn draw(scenario: &Scenario, request: &Request) -> Vec<Event> {
     let Request { seed, days, sites, .. } = *request;
     let mut kinds = scenario.kinds();
-    kinds.retain(|kind| kind.sites <= sites);
+    // What may cost a site needs others beside it.
+    kinds.retain(|kind| kind.sites <= sites && (sites > 2 || kind.name != "wrong-reads"));
     let weights: u64 = kinds.iter().map(|kind| kind.weight).sum();
     let mut drawn: Vec<Event> = Vec::new();
     if scenario.kinds.contains(&"long-absence") {

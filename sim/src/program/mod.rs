@@ -3,6 +3,7 @@
 
 pub mod child;
 pub mod list;
+pub mod regressions;
 pub mod run;
 pub mod shrink;
 pub mod swarm;

@@ -268,6 +268,17 @@ impl World {
         answer.unwrap_or_else(|_| panic!("{name} does not answer")).unwrap()
     }
 
+    /// The same, if the node runs and can: its disk may be broken or slow, or the power goes.
+    pub async fn try_status(&self, name: &str) -> Option<Status> {
+        let running = self.place(name).running.as_ref()?;
+        let answer = timeout(ANSWER, running.site.status());
+        tokio::select! {
+            biased;
+            () = self.fallen_at(name) => None,
+            answer = answer => answer.ok()?.ok(),
+        }
+    }
+
     /// Whether everything written at a site is durable elsewhere, and every copy of it shows it.
     pub async fn is_settled(&self, name: &str) -> bool {
         let status = self.status(name).await;

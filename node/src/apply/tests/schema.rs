@@ -86,6 +86,63 @@ fn keys_change_and_tables_gain_and_lose_them() {
     pair.step("ALTER TABLE t RENAME COLUMN k TO key; UPDATE t SET v = 5");
 }
 
+/// A comparison of all rows finds the row that a REPLACE removed unseen (traps 1 and 6) last;
+/// meanwhile the schema moves, and moves again.
+#[test]
+fn the_schema_moves_while_rows_stand_in_each_others_way() {
+    let moves = [
+        &["CREATE INDEX by_v ON t (v)"] as &[&str],
+        &["PRAGMA user_version = 7"],
+        &["CREATE TABLE a (x); INSERT INTO a VALUES (1)", "DROP TABLE a"],
+        &["ALTER TABLE t ADD COLUMN w DEFAULT 5", "UPDATE t SET w = 6 WHERE id = 1"],
+        &[
+            "ALTER TABLE t RENAME COLUMN v TO w",
+            "CREATE TABLE a (x)",
+            "ALTER TABLE t DROP COLUMN w",
+        ],
+        &["CREATE TABLE o (id INTEGER PRIMARY KEY, u TEXT COLLATE NOCASE UNIQUE, v); \
+           INSERT INTO o SELECT * FROM t; DROP TABLE t; ALTER TABLE o RENAME TO t"],
+        &["CREATE UNIQUE INDEX t_u ON t (u)", "DROP INDEX t_u; ALTER TABLE k ADD COLUMN y"],
+        &["ALTER TABLE t RENAME TO r; CREATE TABLE t (id INTEGER PRIMARY KEY, u UNIQUE)"],
+        &["ALTER TABLE k ADD COLUMN y", "ALTER TABLE k ADD COLUMN z; DELETE FROM k WHERE x = 'b'"],
+    ];
+    for moves in moves {
+        for replace in [
+            "UPDATE OR REPLACE t SET u = 'two' WHERE id = 1",
+            "REPLACE INTO t VALUES (1, 'two', 9)",
+        ] {
+            let mut pair = Pair::new();
+            pair.step(
+                "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, u UNIQUE, v); \
+                 CREATE TABLE k (x); INSERT INTO k VALUES ('a'), ('b'); \
+                 INSERT INTO t VALUES (1, 'one', 1), (2, 'two', 2), (3, 'three', 3), (9, 'x', 4)",
+            );
+            pair.step("DELETE FROM t WHERE id = 9");
+            let mut first = pair.origin.batch(replace);
+            let (unseen, seen) = first
+                .body
+                .changes
+                .into_iter()
+                .partition(|change| change.operation == Operation::Delete);
+            first.body.changes = seen;
+            let mut run = vec![first];
+            run.extend(moves.iter().map(|sql| pair.origin.batch(sql)));
+            run.iter_mut().for_each(|batch| batch.more = true);
+            let mut changes: Vec<RowChange> = unseen;
+            let table = pair.origin.schema.find("t").unwrap();
+            changes.iter_mut().for_each(|change| change.table = table);
+            pair.origin.sequence = pair.origin.sequence.next();
+            let schema = SchemaReference::At(pair.origin.schema_at);
+            run.push(incoming(pair.origin.sequence, Body { schema, changes, ..Body::default() }));
+            let applied =
+                pair.mirror.apply(run).unwrap_or_else(|error| panic!("{moves:?}: {error}"));
+            assert_eq!(applied.waited, 1, "{moves:?}");
+            pair.assert_identical(moves[0]);
+            pair.step("INSERT INTO t (u) VALUES ('after'); DELETE FROM t WHERE id = 1");
+        }
+    }
+}
+
 #[test]
 fn whole_rows_may_come_for_those_of_a_rebuilt_table() {
     let mut pair = Pair::new();

@@ -1,0 +1,45 @@
+//! Bugs that the simulator found in the node, each with the run that showed it. The runs are made
+//! again for ever: `sim regressions`. A run changes with the simulator, so that a seed may lose its
+//! point; the unit test named with it keeps it.
+
+use crate::plan::{Request, Scenario};
+use std::collections::BTreeSet;
+
+/// A bug that was found and mended.
+#[derive(Clone, Copy, Debug)]
+pub struct Regression {
+    /// Its name.
+    pub name: &'static str,
+    /// What went wrong, and why.
+    pub story: &'static str,
+    /// The test in the node that shows it directly, if there is one.
+    pub test: &'static str,
+    scenario: &'static str,
+    seed: u64,
+    days: u32,
+    sites: usize,
+}
+
+impl Regression {
+    /// The run that showed it.
+    pub fn request(&self) -> Request {
+        let scenario = Scenario::named(self.scenario).map_or("mix", |scenario| scenario.name);
+        let Self { seed, days, sites, .. } = *self;
+        Request { seed, scenario, days, sites, without: BTreeSet::new() }
+    }
+}
+
+/// All of them, the oldest first.
+pub const REGRESSIONS: &[Regression] = &[];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_names_a_scenario_that_there_is() {
+        for regression in REGRESSIONS {
+            assert!(Scenario::named(regression.scenario).is_some(), "{}", regression.name);
+        }
+    }
+}
