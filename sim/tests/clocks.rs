@@ -45,17 +45,17 @@ fn everybody_at_a_computer_reads_its_clock_and_nobody_elses() {
         world.set_clock_error("downtown", 0);
         world.take_battery("downtown");
         world.stop("downtown").await;
-        world.boot("downtown").await;
+        world.boot("downtown").await.unwrap();
         assert_eq!(same(world), world.true_time().0 / 1000, "only the node was stopped");
         world.power_off("downtown").await;
         world.run_for(hour).await;
-        world.boot("downtown").await;
+        world.boot("downtown").await.unwrap();
         assert!(same(world) < 60);
         world.run_for(hour).await;
         assert!((3600..3660).contains(&same(world)));
         world.replace_battery("downtown");
         world.power_off("downtown").await;
-        world.boot("downtown").await;
+        world.boot("downtown").await.unwrap();
         assert!((3600..3660).contains(&same(world)));
     });
 }

@@ -186,7 +186,7 @@ fn a_bad_disk_is_survived() {
                 ];
                 for faults in faults {
                     world.disk(site).set_faults(faults);
-                    for _ in 0..10 {
+                    for _ in 0..40 {
                         sell(&till, &mut shop);
                         world.run_for(Duration::from_secs(2)).await;
                     }

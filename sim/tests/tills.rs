@@ -77,7 +77,7 @@ async fn story(world: &mut World, mix: Mix, acts: u64, power: Power) {
             if world.is_struck(pair.site) {
                 world.power_off(pair.site).await;
                 world.run_for(Duration::from_secs(random.below(60))).await;
-                world.boot(pair.site).await;
+                world.boot(pair.site).await.unwrap();
                 let found = pair.till.recover(Loss::Forbidden);
                 log.push(format!("{} power off and on, {found:?}", pair.site));
             }
@@ -112,7 +112,7 @@ async fn story(world: &mut World, mix: Mix, acts: u64, power: Power) {
         // What is planned does not come any more.
         for pair in &mut pairs {
             world.power_off(pair.site).await;
-            world.boot(pair.site).await;
+            world.boot(pair.site).await.unwrap();
             let found = pair.till.recover(Loss::Forbidden);
             assert!(matches!(found, Outcome::Recovered(_)), "{found:?}");
         }

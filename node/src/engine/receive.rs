@@ -56,7 +56,7 @@ impl Engine {
     /// See [`StoreError`].
     pub fn local_branch(&self, branch: &BranchRow) -> Result<LocalBranch, StoreError> {
         Ok(LocalBranch {
-            opening: Arc::new(branch.opening.clone()),
+            opening: Arc::clone(&branch.opening),
             holding: Holding {
                 branch: branch.id,
                 held: branch.held,
@@ -231,7 +231,8 @@ impl Engine {
             journal::add_signature(transaction, branch.number, flight.last(), &flight.signature)?;
             Ok(())
         })?;
-        let branch = self.store.branch_numbered(branch.number)?;
+        let hash = hashes.last().copied().unwrap_or(branch.hash);
+        let branch = BranchRow { held: flight.last(), hash, ..branch };
         Ok(Receipt::Stored(self.local_branch(&branch)?))
     }
 
@@ -322,8 +323,8 @@ impl Engine {
     /// # Errors
     /// See [`StoreError`].
     pub fn note_progress(&mut self, site: SiteId, holding: &Holding) -> Result<(), StoreError> {
-        let Some(row) = self.progress_row(&report_of(site, holding))? else { return Ok(()) };
-        let branch = self.store.branch_numbered(row.branch)?;
+        let report = report_of(site, holding);
+        let Some((row, branch)) = self.progress_row(&report)? else { return Ok(()) };
         if branch.opening.opening().origin == self.identity.site && row.durable > branch.held {
             self.note_behind(&branch)?;
         }
@@ -342,7 +343,7 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let mut rows = Vec::new();
         for holding in vector {
-            rows.extend(self.progress_row(&report_of(site, holding))?);
+            rows.extend(self.progress_row(&report_of(site, holding))?.map(|(row, _)| row));
         }
         self.store.transaction(|transaction| {
             progress::forget_site(transaction, site)?;
@@ -356,24 +357,29 @@ impl Engine {
     /// # Errors
     /// See [`StoreError`].
     pub fn note_report(&mut self, report: &Report) -> Result<bool, StoreError> {
-        let Some(mut row) = self.progress_row(report)? else { return Ok(false) };
-        let branch = self.store.branch_numbered(row.branch)?;
+        let Some((mut row, branch)) = self.progress_row(report)? else { return Ok(false) };
         if branch.opening.opening().origin == self.identity.site {
             row.durable = row.durable.min(branch.held);
         }
         progress::set_progress(self.store.connection(), &row)
     }
 
-    fn progress_row(&self, report: &Report) -> Result<Option<ProgressRow>, StoreError> {
+    fn progress_row(
+        &self,
+        report: &Report,
+    ) -> Result<Option<(ProgressRow, BranchRow)>, StoreError> {
         if report.site == self.identity.site || self.membership.member(report.site).is_none() {
             return Ok(None);
         }
-        Ok(self.store.branch(report.branch)?.map(|branch| ProgressRow {
-            branch: branch.number,
-            site: report.site,
-            durable: report.durable,
-            applied: report.applied,
-            as_of: report.as_of,
+        Ok(self.store.branch(report.branch)?.map(|branch| {
+            let row = ProgressRow {
+                branch: branch.number,
+                site: report.site,
+                durable: report.durable,
+                applied: report.applied,
+                as_of: report.as_of,
+            };
+            (row, branch)
         }))
     }
 

@@ -114,6 +114,10 @@ pub fn raise(connection: &Connection, alarm: &Alarm) -> Result<bool, StoreError>
 /// # Errors
 /// See [`StoreError`].
 pub fn clear(connection: &Connection, subject: &str) -> Result<bool, StoreError> {
+    // Mostly there is none, and looking costs less than writing nothing.
+    if !connection.prepare_cached("SELECT 1 FROM alarm WHERE subject = ?")?.exists([subject])? {
+        return Ok(false);
+    }
     let removed =
         connection.prepare_cached("DELETE FROM alarm WHERE subject = ?")?.execute([subject])?;
     Ok(removed > 0)

@@ -1,12 +1,13 @@
 //! Databases and their branches in `node.db`: what there is, and how far it is here.
 
-use super::{Store, StoreError, fixed, loaded, stored};
+use super::{Openings, Store, StoreError, fixed, loaded, stored};
 use conflict::{SiteId, Timestamp, WallTime};
 use protocol::{
     BranchId, ChainHash, DatabaseId, Mode, Name, Sequence, SignedManifest, SignedOpening,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::path::PathBuf;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// A database's number at this site.
@@ -61,7 +62,7 @@ pub struct BranchRow {
     /// Its database.
     pub database: DatabaseNumber,
     /// Its opening record.
-    pub opening: SignedOpening,
+    pub opening: Arc<SignedOpening>,
     /// The highest sequence held without a gap.
     pub held: Sequence,
     /// The hash of the line there.
@@ -128,14 +129,30 @@ fn database(row: &Row<'_>) -> Result<DatabaseRow, StoreError> {
     })
 }
 
-fn branch(row: &Row<'_>) -> Result<BranchRow, StoreError> {
-    let opening: Vec<u8> = row.get(3)?;
+/// An opening never changes, and reading one costs more than the rest of the row.
+fn opening(
+    row: &Row<'_>,
+    id: BranchId,
+    known: &mut Openings,
+) -> Result<Arc<SignedOpening>, StoreError> {
+    if let Some(opening) = known.get(&id) {
+        return Ok(Arc::clone(opening));
+    }
+    let bytes: Vec<u8> = row.get(3)?;
+    let opening: SignedOpening = rmp_serde::from_slice(&bytes)
+        .map_err(|error| StoreError::Damaged(format!("an opening record: {error}")))?;
+    let opening = Arc::new(opening);
+    known.insert(id, Arc::clone(&opening));
+    Ok(opening)
+}
+
+fn branch(row: &Row<'_>, known: &mut Openings) -> Result<BranchRow, StoreError> {
+    let id = BranchId(fixed("branch", row.get(1)?)?);
     Ok(BranchRow {
         number: BranchNumber(row.get(0)?),
-        id: BranchId(fixed("branch", row.get(1)?)?),
+        id,
         database: DatabaseNumber(row.get(2)?),
-        opening: rmp_serde::from_slice(&opening)
-            .map_err(|error| StoreError::Damaged(format!("an opening record: {error}")))?,
+        opening: opening(row, id, known)?,
         held: Sequence(loaded("held", row.get(4)?)?),
         hash: ChainHash(fixed("hash", row.get(5)?)?),
         timestamp: Timestamp::try_from(loaded("timestamp", row.get(6)?)?)
@@ -191,7 +208,7 @@ impl Store {
         let mut rows = statement.query([])?;
         let mut branches = Vec::new();
         while let Some(row) = rows.next()? {
-            branches.push(branch(row)?);
+            branches.push(branch(row, &mut self.openings.borrow_mut())?);
         }
         Ok(branches)
     }
@@ -201,7 +218,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub fn branch(&self, id: BranchId) -> Result<Option<BranchRow>, StoreError> {
-        find_branch(self.connection(), id)
+        find(self.connection(), id, &mut self.openings.borrow_mut())
     }
 
     /// One branch by its number.
@@ -214,7 +231,7 @@ impl Store {
             .prepare_cached(&format!("SELECT {BRANCH_COLUMNS} FROM branch WHERE number = ?"))?;
         let mut rows = statement.query([number.0])?;
         rows.next()?
-            .map(branch)
+            .map(|row| branch(row, &mut self.openings.borrow_mut()))
             .transpose()?
             .ok_or_else(|| StoreError::Damaged(format!("there is no branch {}", number.0)))
     }
@@ -245,10 +262,18 @@ impl Store {
 /// # Errors
 /// See [`StoreError`].
 pub fn find_branch(connection: &Connection, id: BranchId) -> Result<Option<BranchRow>, StoreError> {
+    find(connection, id, &mut Openings::new())
+}
+
+fn find(
+    connection: &Connection,
+    id: BranchId,
+    known: &mut Openings,
+) -> Result<Option<BranchRow>, StoreError> {
     let mut statement = connection
         .prepare_cached(&format!("SELECT {BRANCH_COLUMNS} FROM branch WHERE branch = ?"))?;
     let mut rows = statement.query([id.0])?;
-    rows.next()?.map(branch).transpose()
+    rows.next()?.map(|row| branch(row, known)).transpose()
 }
 
 /// Adds a database; its number is given out here, whatever the row says.

@@ -11,8 +11,12 @@ pub mod settings;
 use crate::breakage::Breakage;
 use crate::environment::Environment;
 use crate::failure::Failure;
+use protocol::{BranchId, SignedOpening};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use thiserror::Error;
 
 pub use databases::{BranchNumber, BranchRow, DatabaseNumber, DatabaseRow, DatabaseState};
@@ -68,7 +72,11 @@ impl From<StoreError> for Failure {
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
+    openings: RefCell<Openings>,
 }
+
+/// Opening records that were read already.
+type Openings = BTreeMap<BranchId, Arc<SignedOpening>>;
 
 impl Store {
     /// Opens `node.db`, or makes it if `create` and it does not exist.
@@ -110,7 +118,7 @@ impl Store {
             (APPLICATION_ID, newer) if newer > FORMAT => return Err(StoreError::Newer(newer)),
             _ => return Err(StoreError::Foreign),
         }
-        Ok(Self { connection })
+        Ok(Self { connection, openings: RefCell::default() })
     }
 
     /// One durable step: everything that `work` does, or nothing.
