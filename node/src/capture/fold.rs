@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// What a reading came to.
 #[derive(Debug, Default)]
 pub struct Folded {
-    /// What changed, each row once, in its final form.
+    /// What changed, each row once, in its final form; a key that took other bits is two rows.
     pub changes: Vec<RowChange>,
     /// Tables that have fewer rows than images: [`super::Rescan::vanished`] is due.
     pub miscounted: Vec<TableIndex>,
@@ -60,12 +60,20 @@ pub fn fold(
                     continue;
                 }
                 let before = unpack(&image.row)?;
-                let Some(operation) = difference(table, &before, row, widths.of(*index, table))
-                else {
-                    continue; // only columns that were added since, and have their default
-                };
-                images.put(number, key, stamp, &after)?;
-                operation
+                let old_key = key_values(table, &before);
+                if old_key == key_values(table, row) {
+                    let widths = widths.of(*index, table);
+                    let Some(operation) = difference(table, &before, row, widths) else {
+                        continue; // only columns that were added since, and have their default
+                    };
+                    images.put(number, key, stamp, &after)?;
+                    operation
+                } else {
+                    // The same key to SQLite, in other bits (1 became 1.0): a row of its own.
+                    images.put(number, key, stamp, &after)?;
+                    folded.changes.push(RowChange::plain(*index, old_key, Operation::Delete));
+                    whole(table, row)
+                }
             }
         };
         let NotedRow { key, .. } = noted;
@@ -108,17 +116,13 @@ fn key_values(table: &Table, row: &[Value]) -> Vec<Value> {
     }
 }
 
-/// What made `after` of `before`; nothing where they are the same.
+/// What made `after` of `before`, a row of the same key; nothing where they are the same.
 fn difference(
     table: &Table,
     before: &[Value],
     after: &[Value],
     defaults: &[Option<Value>],
 ) -> Option<Operation> {
-    // The same key to SQLite, in other bits (1 became 1.0): a row of its own.
-    if key_values(table, before) != key_values(table, after) {
-        return Some(whole(table, after));
-    }
     let assignments: Vec<(ColumnIndex, Assignment)> = table
         .other_columns()
         .filter_map(|column| {

@@ -452,6 +452,36 @@ async fn a_long_run_is_shown_only_once_its_end_has_come() {
     assert_eq!(names(&path).len(), 35_002);
 }
 
+/// Trap 4: to SQLite it is the same key, so no trigger tells that the old one went.
+#[tokio::test]
+async fn a_key_that_becomes_equal_in_other_bits_moves_in_the_mirror() {
+    let shop = Place::founded("downtown").await;
+    let peer = shop.joining("uptown").await;
+    let application = shop.application("pos.db");
+    let sql = "DROP TABLE item; CREATE TABLE item (id PRIMARY KEY NOT NULL, name) ";
+    application.execute_batch(sql).unwrap();
+    let sql = "INSERT INTO item VALUES (1, 'tea'), (2.0, 'salt'), (-0.0, 'oil')";
+    application.execute_batch(sql).unwrap();
+    let number = shop.attach("pos", "pos.db").await;
+    let branch = shop.branches().await[0].holding.branch;
+    let opening = SignedOpening::clone(&shop.branches().await[0].opening);
+    let admitted = peer.admit(opening).await.unwrap();
+    for sql in [
+        "UPDATE item SET id = 1.0 WHERE id = 1",
+        "REPLACE INTO item VALUES (2, 'salt'); UPDATE item SET id = 0.0 WHERE id = 0",
+        "UPDATE item SET id = id + 0.0; UPDATE item SET id = 0 WHERE id = 0",
+        "DELETE FROM item WHERE id = 1; INSERT INTO item VALUES (1, 'milk')",
+    ] {
+        application.execute_batch(sql).unwrap();
+        shop.harvest(number).await;
+        peer.take(&shop, branch).await;
+        peer.apply(admitted.database).await;
+        let mirror = peer.file("site/mirrors/downtown/pos.db");
+        let compared = crate::demo::compare::compare(&shop.file("pos.db"), &mirror).unwrap();
+        assert!(compared.identical(), "{sql}: {:?}", compared.differences);
+    }
+}
+
 #[tokio::test]
 async fn a_base_that_rotted_on_the_disk_is_not_shown() {
     let (shop, peer, _application, _) = shop().await;

@@ -264,10 +264,15 @@ fn trap_4_equal_to_sqlite_but_other_bits() {
     );
     assert_eq!(
         world.changes(),
-        ["t [\"x\"] update v=-0.0", "t [0.0] update v=1.0", "t [1.0] insert [\"a\"]"]
+        [
+            "t [\"x\"] update v=-0.0",
+            "t [0.0] update v=1.0",
+            "t [1.0] insert [\"a\"]",
+            "t [1] delete"
+        ]
     );
     world.sql("UPDATE t SET v = 'A' WHERE k = 1; REPLACE INTO t VALUES(0, 1.0)");
-    assert_eq!(world.changes(), ["t [0] insert [1.0]", "t [1.0] update v=\"A\""]);
+    assert_eq!(world.changes(), ["t [0.0] delete", "t [0] insert [1.0]", "t [1.0] update v=\"A\""]);
 }
 
 #[test]

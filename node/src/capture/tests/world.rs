@@ -157,7 +157,7 @@ impl World {
                 let schema = &captured.schema;
                 let mut seen = std::collections::BTreeSet::new();
                 for change in &folded.changes {
-                    assert!(seen.insert((change.table, PackedKey::new(&change.key))));
+                    assert!(seen.insert((change.table, pack(&change.key))));
                     apply(&mut self.model, schema, change);
                 }
                 all.extend(folded.changes);
