@@ -36,7 +36,8 @@ pub struct Application {
     /// The `schema_version` and file that `captured` is known to describe.
     pub(super) known: Option<(i64, FileIdentity)>,
     pub(super) tables: Vec<super::harvest::TableSql>,
-    /// Tables with an index on an expression whose rows must be counted (trap 1).
+    /// Tables whose rows must be counted, since some may have gone unseen: those with an index on
+    /// an expression (trap 1), and all when the schema moved.
     pub(super) uncounted: BTreeSet<TableIndex>,
     open: Option<Open>,
     openings: u64,

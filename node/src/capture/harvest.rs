@@ -247,8 +247,9 @@ impl Application {
             (Questions::WentBack, _) => Ok(Reading::WentBack),
             (Questions::Known(version), Some(mut notes)) => {
                 self.known = Some((version, file));
-                // Settled only when nobody has rescan work any more.
-                notes.position.schema_version = work.is_none().then_some(version);
+                // Settled only when nobody has rescan work any more, and all due counts are there.
+                let counted = !notes.more || position.schema_version.is_some();
+                notes.position.schema_version = (work.is_none() && counted).then_some(version);
                 notes.position.file = file;
                 let idle = notes.count == 0 && notes.counts.is_empty() && notes.slice.is_none();
                 if idle && notes.position == *position {

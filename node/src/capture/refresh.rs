@@ -11,6 +11,10 @@
 //! | another identity; a new column whose old values can't be known | removed | `cleared`, all rows |
 //! | new | – | all rows |
 //! | gone | removed | nothing: the schema says so |
+//!
+//! While the schema moved, a UNIQUE index may have come and gone again, and a REPLACE may have
+//! removed rows through it that no trigger noted: tables that are not compared are counted with the
+//! next reading.
 
 use super::application::Application;
 use super::defaults::defaults;
@@ -26,7 +30,8 @@ use std::collections::BTreeSet;
 /// What a refresh came to.
 #[derive(Debug)]
 pub struct Refreshed {
-    /// From where to read on. It says that a rescan is due, unless there is none.
+    /// From where to read on. It says that a rescan is due until the next reading is folded:
+    /// only with that one is the database in a state that it really had.
     pub position: Position,
     /// The schema that holds from now on, if it is another than before: the next batch brings
     /// it, also if it has no changes. See [`Images::store_schema`].
@@ -100,13 +105,13 @@ impl Application {
             stale: plan.stale,
         };
         let old = std::mem::replace(&mut self.captured, captured);
-        let (cleared, rescan) = moved.images(&old, &self.captured, images)?;
+        let Outdated { cleared, rescan, counted } = moved.images(&old, &self.captured, images)?;
         self.known = Some((version, file));
         self.prepare(&inspection);
-        let schema_version = rescan.is_done().then_some(version);
+        self.uncounted.extend(counted);
         let schema = (old.schema != inspection.schema).then_some(inspection.schema);
         Ok(Polite::Done(Refreshed {
-            position: Position { fence, schema_version, file },
+            position: Position { fence, schema_version: None, file },
             schema,
             cleared,
             rescan,
@@ -114,6 +119,13 @@ impl Application {
             findings: inspection.findings,
         }))
     }
+}
+
+/// Tables of which something must be looked at.
+struct Outdated {
+    cleared: Vec<TableIndex>,
+    rescan: Rescan,
+    counted: Vec<TableIndex>,
 }
 
 /// What moved.
@@ -124,19 +136,20 @@ struct Moved {
 }
 
 impl Moved {
-    /// Brings the images into the new form; which tables to empty, and what to compare.
+    /// Brings the images into the new form; which tables to empty, to compare, and to count.
     fn images(
         &self,
         old: &Captured,
         new: &Captured,
         images: &Images<'_>,
-    ) -> Result<(Vec<TableIndex>, Rescan), CaptureError> {
+    ) -> Result<Outdated, CaptureError> {
         for (table, number) in old.schema.tables.iter().zip(&old.numbers) {
             if new.schema.find(&table.name).is_none() {
                 images.clear(*number)?;
             }
         }
-        let (mut cleared, mut fresh, mut compared) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut cleared, mut fresh) = (Vec::new(), Vec::new());
+        let (mut compared, mut counted) = (Vec::new(), Vec::new());
         for (at, (table, number)) in new.schema.tables.iter().zip(&new.numbers).enumerate() {
             let index = TableIndex(at as u32);
             let before = old.schema.find(&table.name).and_then(|old_at| old.schema.table(old_at));
@@ -156,6 +169,7 @@ impl Moved {
                 Fate::Stays { compare: true } | Fate::Rewritten { compare: true } => {
                     compared.push(index);
                 }
+                Fate::Stays { .. } | Fate::Rewritten { .. } if self.schema => counted.push(index),
                 Fate::Stays { .. } | Fate::Rewritten { .. } => {}
                 Fate::Cleared => {
                     cleared.push(index);
@@ -166,7 +180,7 @@ impl Moved {
         }
         let mut rescan = Rescan::fresh(fresh);
         rescan.extend(Rescan::of(compared));
-        Ok((cleared, rescan))
+        Ok(Outdated { cleared, rescan, counted })
     }
 
     fn fate(&self, index: TableIndex, before: &Table, after: &Table, schema: &Schema) -> Fate {

@@ -8,7 +8,7 @@
 use super::error::CaptureError;
 use super::fold::Folded;
 use super::harvest::{Limits, Notes};
-use super::images::{Captured, Images, PackedKey};
+use super::images::{Captured, Images, PackedKey, Position};
 use conflict::Value;
 use protocol::schema::{RowIdentity, TableIndex};
 use std::collections::VecDeque;
@@ -89,7 +89,7 @@ impl Rescan {
     }
 
     /// The search for rows that vanished without a note.
-    pub fn vanished(tables: impl IntoIterator<Item = TableIndex>) -> Self {
+    fn vanished(tables: impl IntoIterator<Item = TableIndex>) -> Self {
         Self { tables: tables.into_iter().map(|table| (table, Stage::Images(None))).collect() }
     }
 
@@ -124,11 +124,18 @@ impl Rescan {
         }))
     }
 
-    /// Takes note of what was read and folded.
-    pub fn advance(&mut self, notes: &Notes, folded: &Folded) {
-        let (Some(slice), Some((table, stage))) = (&notes.slice, self.tables.front_mut()) else {
-            return;
-        };
+    /// Takes note of what was read and folded. The position to keep together with that: only it
+    /// tells a restarted node that a rescan is due.
+    pub fn advance(&mut self, notes: &Notes, folded: &Folded) -> Position {
+        match &notes.slice {
+            Some(slice) => self.advance_by(slice, folded),
+            None => self.extend(Self::vanished(folded.miscounted.iter().copied())),
+        }
+        if self.is_done() { notes.position } else { notes.position.unsettled() }
+    }
+
+    fn advance_by(&mut self, slice: &Slice, folded: &Folded) {
+        let Some((table, stage)) = self.tables.front_mut() else { return };
         let next = match (slice, &*stage) {
             (
                 Slice::Rows { table: of, .. }

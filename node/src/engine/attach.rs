@@ -299,16 +299,14 @@ impl Engine {
         let done = match application.read(&position, Limits::default(), work.as_ref()) {
             Ok(Reading::Nothing) => true,
             Ok(Reading::Notes(notes)) => {
-                self.store.transaction(|transaction| -> Result<_, EngineError> {
+                position = self.store.transaction(|transaction| -> Result<_, EngineError> {
                     let images = Images::new(transaction, number);
                     let folded = fold(&notes, application.captured(), &images, Timestamp::ZERO)?;
-                    images.store_position(&notes.position)?;
-                    rescan.advance(&notes, &folded);
-                    rescan.extend(Rescan::vanished(folded.miscounted.iter().copied()));
-                    Ok(())
+                    let position = rescan.advance(&notes, &folded);
+                    images.store_position(&position)?;
+                    Ok(position)
                 })?;
                 application.harvested(&notes);
-                position = notes.position;
                 rescan.is_done() && !notes.more && work.is_none()
             }
             Ok(Reading::Moved | Reading::WentBack) => {

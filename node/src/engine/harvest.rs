@@ -208,12 +208,11 @@ impl Engine {
         let result = self.store.transaction(|transaction| -> Result<_, EngineError> {
             let images = Images::new(transaction, number.0);
             let folded = fold(notes, application.captured(), &images, stamp)?;
-            rescan.advance(notes, &folded);
-            rescan.extend(Rescan::vanished(folded.miscounted.iter().copied()));
+            let position = rescan.advance(notes, &folded);
             let more = limits_more || !rescan.is_done();
-            images.store_position(&notes.position)?;
+            images.store_position(&position)?;
             if folded.changes.is_empty() && run_open == more {
-                return Ok((None, more));
+                return Ok((None, more, position));
             }
             let draft = Draft {
                 schema: SchemaReference::At(schema_at),
@@ -224,9 +223,9 @@ impl Engine {
                 last: false,
             };
             let sequence = append(transaction, &branch, draft, key)?;
-            Ok((Some(sequence), more))
+            Ok((Some(sequence), more, position))
         });
-        let (numbered, more) = match result {
+        let (numbered, more, position) = match result {
             Ok(result) => result,
             Err(error) => {
                 // What the application's value knows may be ahead of the store now.
@@ -237,7 +236,7 @@ impl Engine {
         if let Some(capture) = self.captures.get_mut(&number) {
             capture.application.harvested(notes);
             capture.rescan = rescan;
-            capture.position = notes.position;
+            capture.position = position;
             if numbered.is_some() {
                 capture.run_open = more;
             }
@@ -271,7 +270,7 @@ impl Engine {
         // Should this be cut off once the triggers are back, everything is compared: what was
         // written while they were gone is known from nothing else.
         Images::new(self.store.connection(), number.0).store_position(&position.unsettled())?;
-        let (key, run_open, schema_at) = (&self.key, capture.run_open, capture.schema_at);
+        let (key, schema_at) = (&self.key, capture.schema_at);
         let application = &mut capture.application;
         let result = self.store.transaction(|transaction| -> Result<_, EngineError> {
             let images = Images::new(transaction, number.0);
@@ -281,12 +280,8 @@ impl Engine {
             if refreshed.went_back {
                 return Err(CaptureError::NotAttached(application.path().to_owned()).into());
             }
-            let more = !refreshed.rescan.is_done();
             let next = branch.held.next();
-            let moved = refreshed.schema.is_some()
-                || !refreshed.cleared.is_empty()
-                // Nothing more comes to close the run that is open.
-                || (run_open && !more);
+            let moved = refreshed.schema.is_some() || !refreshed.cleared.is_empty();
             let schema = match &refreshed.schema {
                 Some(schema) => {
                     images.store_schema(&refreshed.position, schema, next)?;
@@ -303,16 +298,18 @@ impl Engine {
                     cleared: refreshed.cleared.clone(),
                     changes: Vec::new(),
                     stamp,
-                    more,
+                    // The rows are as the last harvest left them: with the new schema that may
+                    // be no state that the database had. The next readings bring it to one.
+                    more: true,
                     last: false,
                 };
                 Some(append(transaction, &branch, draft, key)?)
             } else {
                 None
             };
-            Ok(Some((refreshed, sequence, more)))
+            Ok(Some((refreshed, sequence)))
         });
-        let (refreshed, sequence, more) = match result {
+        let (refreshed, sequence) = match result {
             Ok(Some(result)) => result,
             Ok(None) => {
                 if let Some(capture) = self.captures.get_mut(&number) {
@@ -341,7 +338,7 @@ impl Engine {
             capture.position = refreshed.position;
             capture.rescan = refreshed.rescan;
             if let Some(sequence) = sequence {
-                capture.run_open = more;
+                capture.run_open = true;
                 if refreshed.schema.is_some() {
                     capture.schema_at = sequence;
                 }
@@ -351,7 +348,7 @@ impl Engine {
             Some(_) => Some(self.local_branch(&self.store.branch_numbered(branch.number)?)?),
             None => None,
         };
-        Ok(Refresh::Done(Harvested { numbered, more: more || run_open }))
+        Ok(Refresh::Done(Harvested { numbered, more: true }))
     }
 
     /// Removes harvested notes from the application's log.

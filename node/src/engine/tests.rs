@@ -452,6 +452,35 @@ async fn a_long_run_is_shown_only_once_its_end_has_come() {
     assert_eq!(names(&path).len(), 35_002);
 }
 
+#[tokio::test]
+async fn a_schema_is_not_shown_before_the_rows_that_came_with_it() {
+    let shop = Place::founded("downtown").await;
+    let peer = shop.joining("uptown").await;
+    let application = shop.application("pos.db");
+    let number = shop.attach("pos", "pos.db").await;
+    let local = shop.branches().await.remove(0);
+    let branch = local.holding.branch;
+    let admitted = peer.admit(SignedOpening::clone(&local.opening)).await.unwrap();
+    let sql = "BEGIN; ALTER TABLE item ADD COLUMN price DEFAULT 1; UPDATE item SET price = 2;
+               UPDATE item SET name = 'white ' || name; COMMIT";
+    application.execute_batch(sql).unwrap();
+    let moved = shop.step(move |engine| engine.read_harvest(number)).await;
+    assert!(matches!(moved, Harvest::Moved), "{moved:?}");
+    let refreshed = shop.step(move |engine| engine.refresh_capture(number)).await;
+    assert!(matches!(&refreshed, Refresh::Done(done) if done.numbered.is_some()), "{refreshed:?}");
+    let mirror = peer.file("site/mirrors/downtown/pos.db");
+    for (expected, columns) in [(["tea", "salt"], 2), (["white tea", "white salt"], 3)] {
+        peer.take(&shop, branch).await;
+        peer.apply(admitted.database).await;
+        assert_eq!(names(&mirror), expected);
+        let reader = rusqlite::Connection::open(&mirror).unwrap();
+        assert_eq!(reader.prepare("SELECT * FROM item").unwrap().column_count(), columns);
+        shop.harvest(number).await;
+    }
+    let compared = crate::demo::compare::compare(&shop.file("pos.db"), &mirror).unwrap();
+    assert!(compared.identical(), "{:?}", compared.differences);
+}
+
 /// Trap 4: to SQLite it is the same key, so no trigger tells that the old one went.
 #[tokio::test]
 async fn a_key_that_becomes_equal_in_other_bits_moves_in_the_mirror() {

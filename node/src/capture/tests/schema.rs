@@ -67,6 +67,29 @@ fn f38_trap_6_a_rebuilt_table_loses_its_triggers_and_is_compared() {
 }
 
 #[test]
+fn traps_1_and_6_a_unique_index_that_came_and_went_unseen() {
+    let removed = ["item [2] delete", "item [9] insert [\"z\", 20]"];
+    let unseen = "BEGIN; CREATE UNIQUE INDEX i ON item(n); REPLACE INTO item VALUES(9, 'z', 20);
+                  DROP INDEX i; COMMIT";
+    let mut world = World::new(ITEMS);
+    world.sql(unseen);
+    assert_eq!(world.changes(), removed);
+    // Killed after any of the steps, and with more notes than one reading takes.
+    for kill in 1..5 {
+        let mut world = World::new(ITEMS);
+        world.limits.notes = 1;
+        world.sql(unseen);
+        let mut changes = Vec::new();
+        for _ in 0..kill {
+            world.step(&mut changes);
+        }
+        world.restart();
+        changes.extend(world.harvest());
+        assert_eq!(world.told(&changes), removed, "killed after {kill} steps");
+    }
+}
+
+#[test]
 fn a_refresh_whose_commit_is_lost_is_repeated() {
     let mut world = World::new(ITEMS);
     world.sql(

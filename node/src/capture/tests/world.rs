@@ -146,14 +146,10 @@ impl World {
             Reading::Nothing => return false,
             Reading::Notes(notes) => {
                 let folded = fold(&notes, &captured, &images, stamp()).unwrap();
-                images.store_position(&notes.position).unwrap();
+                self.position = self.rescan.advance(&notes, &folded);
+                images.store_position(&self.position).unwrap();
                 transaction.commit().unwrap();
                 self.capture.harvested(&notes);
-                self.rescan.advance(&notes, &folded);
-                if work.is_none() && !folded.miscounted.is_empty() {
-                    self.rescan.extend(Rescan::vanished(folded.miscounted.clone()));
-                }
-                self.position = notes.position;
                 let schema = &captured.schema;
                 let mut seen = std::collections::BTreeSet::new();
                 for change in &folded.changes {
