@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// In which all must have come to rest.
 const PATIENCE: Duration = Duration::from_secs(4 * 3600);
+/// In which nodes that have just begun know where they are.
+const AWAKE: Duration = Duration::from_secs(60);
 /// How long it must stay quiet then.
 const QUIET: Duration = Duration::from_secs(10 * 60);
 /// Packets between two sites in that time: keep-alives, their answers, clocks compared.
@@ -33,6 +35,8 @@ impl Drive<'_> {
             }
         }
         let begun = self.now();
+        // What copies lost with the power is brought again first.
+        self.pass(AWAKE).await?;
         let rested =
             self.pass_while(PATIENCE, async |drive: &mut Self| drive.is_at_rest().await).await?;
         if !rested {

@@ -11,6 +11,8 @@ use std::time::Duration;
 const SOME: u64 = 15_000;
 /// Of a million syncs.
 const MANY: u64 = 200_000;
+/// In which a node finds out that something was written back wrongly.
+const NOTICES: Duration = Duration::from_secs(5 * 60);
 /// F63.
 const SLOW: Duration = Duration::from_secs(5);
 /// F62: bytes left.
@@ -71,7 +73,23 @@ impl Drive<'_> {
         self.world.kill(self.name(at)).await;
         self.set_condition(at, Condition::NodeDown);
         match self.journal_is_whole(at) {
-            Ok(()) => self.start(at).await,
+            Ok(()) => {
+                self.start(at).await?;
+                let told = self
+                    .pass_while(NOTICES, async |drive: &mut Self| {
+                        let status = drive.world.try_status(drive.name(at)).await;
+                        status.is_some_and(|status| !status.alarms.is_empty())
+                    })
+                    .await?;
+                if !told {
+                    return Ok(());
+                }
+                self.tell(format!(
+                    "{}'s node is at odds with its disk, and says so",
+                    self.name(at)
+                ));
+                self.give_up(at).await
+            }
             Err(what) => {
                 self.tell(format!("{}'s journal is spoiled: {what}", self.name(at)));
                 self.give_up(at).await

@@ -128,7 +128,10 @@ impl Drive<'_> {
         self.tell(format!("somebody deletes rows in {name}'s copy of {}", self.name(origin)));
         self.checker.spoiled(site, origin, true);
         let edited = self.world.disk(name).edit(&mirror, |connection| {
-            connection.execute_batch("PRAGMA foreign_keys = OFF; DELETE FROM products")
+            connection.execute_batch(
+                "PRAGMA foreign_keys = OFF; DELETE FROM products; DELETE FROM customers; \
+                 DELETE FROM sales; DELETE FROM lines",
+            )
         });
         if edited.is_err() {
             // The node is at it.
@@ -139,6 +142,8 @@ impl Drive<'_> {
             for _ in 0..20 {
                 till.perform(Operation::Edit);
             }
+            let _ = till.lock().hold_lock();
+            let _ = till.lock().let_go(true);
         }
         let told = self
             .pass_while(NOTICES * 3, async |drive: &mut Self| {
