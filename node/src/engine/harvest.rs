@@ -134,10 +134,14 @@ impl Engine {
     /// The store fails. What is wrong at the application's file raises an alarm.
     pub fn read_harvest(&mut self, number: DatabaseNumber) -> Result<Harvest, EngineError> {
         let database = self.store.database(number)?;
-        if database.state != DatabaseState::Attached || self.is_behind(&database)? {
+        if database.state != DatabaseState::Attached {
             return Ok(Harvest::Stopped);
         }
-        self.clear_alarm(&behind(self.branch_of(&database)?.id))?;
+        let branch = self.branch_of(&database)?;
+        if self.is_behind(&branch)? {
+            return Ok(Harvest::Stopped);
+        }
+        self.clear_alarm(&behind(branch.id))?;
         self.load_capture(&database)?;
         let Some(capture) = self.captures.get_mut(&number) else { return Ok(Harvest::Stopped) };
         let work = {
@@ -447,18 +451,11 @@ impl Engine {
 
     /// Whether peers hold more of a database's own branch than this site: it numbers nothing
     /// then.
-    fn is_behind(&self, database: &DatabaseRow) -> Result<bool, StoreError> {
-        let branch = self.branch_of(database)?;
-        let known = self
-            .store
-            .progress()?
-            .into_iter()
-            .filter(|progress| progress.branch == branch.number)
-            .filter(|progress| self.membership.member(progress.site).is_some_and(|m| !m.removed))
-            .map(|progress| progress.durable)
-            .max()
-            .unwrap_or_default();
-        Ok(known > branch.held)
+    fn is_behind(&self, branch: &BranchRow) -> Result<bool, StoreError> {
+        Ok(self.store.durable_elsewhere(branch.number)?.into_iter().any(|(site, durable)| {
+            durable > branch.held
+                && self.membership.member(site).is_some_and(|member| !member.removed)
+        }))
     }
 
     fn note_capture_error(
