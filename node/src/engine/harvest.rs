@@ -10,9 +10,7 @@ use crate::capture::{
 use crate::environment::Readers;
 use crate::store::alarms::Severity;
 use crate::store::journal::{self, NewBatch};
-use crate::store::{
-    BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, databases, settings,
-};
+use crate::store::{BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, settings};
 use conflict::Timestamp;
 use protocol::change::{Body, RowChange, SchemaReference};
 use protocol::schema::{Schema, TableIndex};
@@ -227,8 +225,8 @@ impl Engine {
                 more,
                 last: false,
             };
-            let sequence = append(transaction, &branch, draft, key)?;
-            Ok((Some(sequence), more))
+            let branch = append(transaction, &branch, draft, key)?;
+            Ok((Some(branch), more))
         });
         let (numbered, more) = match result {
             Ok(result) => result,
@@ -246,10 +244,7 @@ impl Engine {
                 capture.run_open = more;
             }
         }
-        let numbered = match numbered {
-            Some(_) => Some(self.local_branch(&self.store.branch_numbered(branch.number)?)?),
-            None => None,
-        };
+        let numbered = numbered.map(|branch| self.local_branch(&branch)).transpose()?;
         // After a rescan the position is settled by one more reading.
         Ok(Harvested { numbered, more: more || notes.position.schema_version.is_none() })
     }
@@ -301,7 +296,7 @@ impl Engine {
                     SchemaReference::At(schema_at)
                 }
             };
-            let sequence = if moved {
+            let numbered = if moved {
                 let draft = Draft {
                     schema,
                     cleared: refreshed.cleared.clone(),
@@ -314,9 +309,9 @@ impl Engine {
             } else {
                 None
             };
-            Ok(Some((refreshed, sequence, more)))
+            Ok(Some((refreshed, numbered, more)))
         });
-        let (refreshed, sequence, more) = match result {
+        let (refreshed, numbered, more) = match result {
             Ok(Some(result)) => result,
             Ok(None) => {
                 if let Some(capture) = self.captures.get_mut(&number) {
@@ -344,17 +339,14 @@ impl Engine {
             capture.refused = None;
             capture.position = refreshed.position;
             capture.rescan = refreshed.rescan;
-            if let Some(sequence) = sequence {
+            if let Some(branch) = &numbered {
                 capture.run_open = more;
                 if refreshed.schema.is_some() {
-                    capture.schema_at = sequence;
+                    capture.schema_at = branch.held;
                 }
             }
         }
-        let numbered = match sequence {
-            Some(_) => Some(self.local_branch(&self.store.branch_numbered(branch.number)?)?),
-            None => None,
-        };
+        let numbered = numbered.map(|branch| self.local_branch(&branch)).transpose()?;
         Ok(Refresh::Done(Harvested { numbered, more: more || run_open }))
     }
 
@@ -497,13 +489,14 @@ fn subject(number: DatabaseNumber) -> String {
     format!("capture:{}", number.0)
 }
 
-/// Numbers and signs a batch, and keeps the clock, in the caller's transaction.
+/// Numbers and signs a batch, and keeps the clock, in the caller's transaction; the branch as it
+/// is then.
 pub(super) fn append(
     transaction: &Connection,
     branch: &BranchRow,
     draft: Draft,
     key: &protocol::SigningKey,
-) -> Result<Sequence, EngineError> {
+) -> Result<BranchRow, EngineError> {
     let sequence = branch.held.next();
     let meta = Meta { sequence, timestamp: draft.stamp, more: draft.more, last: draft.last };
     let body = Body {
@@ -515,6 +508,7 @@ pub(super) fn append(
     let frame =
         Frame::encode(&meta, &body).map_err(|error| EngineError::Encoding(error.to_string()))?;
     let hash = branch.hash.extend(frame.as_bytes());
+    let as_of = draft.stamp.wall_time();
     let batch = NewBatch {
         sequence,
         hash,
@@ -522,11 +516,19 @@ pub(super) fn append(
         more: draft.more,
         last: draft.last,
         frame: frame.as_bytes(),
+        applied: Some(as_of),
     };
     journal::append(transaction, branch.number, &batch)?;
     let signature = flight::sign(key, branch.id, sequence, hash);
     journal::add_signature(transaction, branch.number, sequence, &signature)?;
-    databases::set_applied(transaction, branch.number, sequence, draft.stamp.wall_time())?;
     settings::set_clock(transaction, draft.stamp)?;
-    Ok(sequence)
+    Ok(BranchRow {
+        held: sequence,
+        hash,
+        timestamp: draft.stamp,
+        applied: sequence,
+        as_of,
+        ended: branch.ended || draft.last,
+        ..branch.clone()
+    })
 }
