@@ -2,7 +2,7 @@
 //! together. What a batch does to rows and schema is written next door.
 
 use super::error::{ApplyError, Doing};
-use super::rows::RowWriter;
+use super::rows::{RowWriter, Targets, targets};
 use super::schema::{LeftOut, Movement};
 use crate::environment::Environment;
 use conflict::Timestamp;
@@ -71,6 +71,14 @@ pub struct Mirror {
 struct State {
     marker: Marker,
     schema: Arc<Schema>,
+    targets: Targets,
+}
+
+impl State {
+    fn new(marker: Marker, schema: Schema) -> Result<Self, ApplyError> {
+        let targets = targets(&schema, &Default::default())?;
+        Ok(Self { marker, schema: Arc::new(schema), targets })
+    }
 }
 
 const MARKER_TABLE: &str = "CREATE TABLE _holdfast_marker (id INTEGER PRIMARY KEY CHECK (id = 1), \
@@ -137,9 +145,9 @@ impl Mirror {
             timestamp: Timestamp::ZERO,
             schema_at: Sequence::ZERO,
         };
-        let schema = Arc::new(Schema::default());
-        write_marker(&self.connection, &marker, &schema)?;
-        self.state = Some(State { marker, schema });
+        let state = State::new(marker, Schema::default())?;
+        write_marker(&self.connection, &marker, &state.schema)?;
+        self.state = Some(state);
         Ok(())
     }
 
@@ -148,13 +156,14 @@ impl Mirror {
     /// # Errors
     /// The mirror is new, or beyond `from` (it must be made anew then), or SQLite's.
     pub fn follow(&mut self, branch: BranchId, from: Sequence) -> Result<(), ApplyError> {
-        let State { mut marker, schema } = self.state.clone().ok_or(ApplyError::NotStarted)?;
-        if marker.sequence > from {
-            return Err(ApplyError::Beyond { applied: marker.sequence, from });
+        let mut state = self.state.clone().ok_or(ApplyError::NotStarted)?;
+        let applied = state.marker.sequence;
+        if applied > from {
+            return Err(ApplyError::Beyond { applied, from });
         }
-        marker.branch = branch;
-        write_marker(&self.connection, &marker, &schema)?;
-        self.state = Some(State { marker, schema });
+        state.marker.branch = branch;
+        write_marker(&self.connection, &state.marker, &state.schema)?;
+        self.state = Some(state);
         Ok(())
     }
 
@@ -224,7 +233,7 @@ impl Mirror {
         if !same || batch.more {
             return Ok(());
         }
-        let writer = RowWriter::new(&now.schema, &Default::default())?;
+        let writer = RowWriter::new(Arc::clone(&now.targets));
         let mut run =
             Run { writer, movement: None, left_out: None, batches: 0, rows: 0, waited: 0 };
         let sequence = now.marker.sequence;
@@ -325,7 +334,7 @@ impl<'c> Work<'c> {
                 .execute_batch("SAVEPOINT _holdfast_run")
                 .doing("opening a savepoint")?;
         }
-        let writer = RowWriter::new(&self.now.schema, &Default::default())?;
+        let writer = RowWriter::new(Arc::clone(&self.now.targets));
         Ok(Run { writer, movement: None, left_out: None, batches: 0, rows: 0, waited: 0 })
     }
 
@@ -376,9 +385,9 @@ fn write_batch(
             run.writer.park(connection, &now.schema, &mut movement)?;
             run.count();
             let movement = movement.go_on(connection, &now.schema, schema, &body.cleared)?;
-            run.writer = RowWriter::new(schema, &movement.stages())?;
+            run.writer = RowWriter::new(targets(schema, &movement.stages())?);
             run.movement = Some(movement);
-            now.schema = Arc::new(Schema::clone(schema));
+            *now = State::new(now.marker, Schema::clone(schema))?;
             now.marker.schema_at = sequence;
         }
     }
@@ -527,7 +536,7 @@ fn read_state(connection: &Connection) -> Result<Option<State>, ApplyError> {
         timestamp,
         schema_at: Sequence(schema_at.cast_unsigned()),
     };
-    Ok(Some(State { marker, schema: Arc::new(schema) }))
+    State::new(marker, schema).map(Some)
 }
 
 /// SQLite's integers are signed: the same 64 bits.
