@@ -182,7 +182,7 @@ impl Mirror {
         let start = self.state.clone().ok_or(ApplyError::NotStarted)?;
         // A step that panicked may have left its transaction open.
         roll_back(&self.connection)?;
-        self.connection.execute_batch("BEGIN IMMEDIATE").doing("opening a transaction")?;
+        perform(&self.connection, "BEGIN IMMEDIATE").doing("opening a transaction")?;
         let mut work = Work::new(&self.connection, start);
         let outcome = work.take(batches).and_then(|()| {
             // What a last run without its end has written must not be seen.
@@ -237,10 +237,10 @@ impl Mirror {
         let mut run =
             Run { writer, movement: None, left_out: None, batches: 0, rows: 0, waited: 0 };
         let sequence = now.marker.sequence;
-        self.connection.execute_batch("BEGIN IMMEDIATE").doing("opening a transaction")?;
+        perform(&self.connection, "BEGIN IMMEDIATE").doing("opening a transaction")?;
         write_batch(&self.connection, &mut now, &mut run, sequence, &batch.body)?;
         settle(&self.connection, &now.schema, &mut run)?;
-        self.connection.execute_batch("COMMIT").doing(COMMITTING)
+        perform(&self.connection, "COMMIT").doing(COMMITTING)
     }
 
     /// What `PRAGMA integrity_check` has to say, ten findings at most; nothing where all is well.
@@ -330,9 +330,7 @@ impl<'c> Work<'c> {
 
     fn open_run(&mut self) -> Result<Run, ApplyError> {
         if self.runs > 0 {
-            self.connection
-                .execute_batch("SAVEPOINT _holdfast_run")
-                .doing("opening a savepoint")?;
+            perform(self.connection, "SAVEPOINT _holdfast_run").doing("opening a savepoint")?;
         }
         let writer = RowWriter::new(Arc::clone(&self.now.targets));
         Ok(Run { writer, movement: None, left_out: None, batches: 0, rows: 0, waited: 0 })
@@ -342,7 +340,7 @@ impl<'c> Work<'c> {
         let Some(run) = &mut self.run else { return Ok(()) };
         settle(self.connection, &self.now.schema, run)?;
         if self.runs > 0 {
-            self.connection.execute_batch("RELEASE _holdfast_run").doing("closing a savepoint")?;
+            perform(self.connection, "RELEASE _holdfast_run").doing("closing a savepoint")?;
         }
         self.runs += 1;
         self.whole = self.now.clone();
@@ -417,7 +415,12 @@ fn commit(connection: &Connection, state: &State, moved: bool) -> Result<(), App
             .execute((signed(marker.sequence.0), signed(marker.timestamp.as_u64())))
             .doing(COMMITTING)?;
     }
-    connection.execute_batch("COMMIT").doing(COMMITTING)
+    perform(connection, "COMMIT").doing(COMMITTING)
+}
+
+/// A statement that every transaction needs: parsed once.
+fn perform(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.raw_execute().map(drop)
 }
 
 pub(super) fn roll_back(connection: &Connection) -> Result<(), ApplyError> {
