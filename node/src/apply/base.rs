@@ -5,7 +5,7 @@
 
 use super::error::{ApplyError, Doing};
 use super::mirror::{Marker, close, has_table, make_marker_table, open, roll_back, write_marker};
-use super::rows::RowWriter;
+use super::rows::{RowWriter, targets};
 use super::schema::{LeftOut, Movement};
 use crate::environment::Environment;
 use protocol::change::Body;
@@ -90,7 +90,7 @@ impl BaseLoader {
         }
         let next = next.saturating_add(1);
         self.transaction(|connection, schema| {
-            let mut writer = RowWriter::new(schema, &BTreeMap::new())?;
+            let mut writer = RowWriter::new(targets(schema, &BTreeMap::new())?);
             writer.write(connection, body)?;
             writer.settle(connection)?;
             connection

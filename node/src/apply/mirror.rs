@@ -2,7 +2,7 @@
 //! together. What a batch does to rows and schema is written next door.
 
 use super::error::{ApplyError, Doing};
-use super::rows::RowWriter;
+use super::rows::{RowWriter, Targets, targets};
 use super::schema::{LeftOut, Movement};
 use crate::environment::Environment;
 use conflict::Timestamp;
@@ -71,6 +71,14 @@ pub struct Mirror {
 struct State {
     marker: Marker,
     schema: Arc<Schema>,
+    targets: Targets,
+}
+
+impl State {
+    fn new(marker: Marker, schema: Schema) -> Result<Self, ApplyError> {
+        let targets = targets(&schema, &Default::default())?;
+        Ok(Self { marker, schema: Arc::new(schema), targets })
+    }
 }
 
 const MARKER_TABLE: &str = "CREATE TABLE _holdfast_marker (id INTEGER PRIMARY KEY CHECK (id = 1), \
@@ -137,9 +145,9 @@ impl Mirror {
             timestamp: Timestamp::ZERO,
             schema_at: Sequence::ZERO,
         };
-        let schema = Arc::new(Schema::default());
-        write_marker(&self.connection, &marker, &schema)?;
-        self.state = Some(State { marker, schema });
+        let state = State::new(marker, Schema::default())?;
+        write_marker(&self.connection, &marker, &state.schema)?;
+        self.state = Some(state);
         Ok(())
     }
 
@@ -148,13 +156,14 @@ impl Mirror {
     /// # Errors
     /// The mirror is new, or beyond `from` (it must be made anew then), or SQLite's.
     pub fn follow(&mut self, branch: BranchId, from: Sequence) -> Result<(), ApplyError> {
-        let State { mut marker, schema } = self.state.clone().ok_or(ApplyError::NotStarted)?;
-        if marker.sequence > from {
-            return Err(ApplyError::Beyond { applied: marker.sequence, from });
+        let mut state = self.state.clone().ok_or(ApplyError::NotStarted)?;
+        let applied = state.marker.sequence;
+        if applied > from {
+            return Err(ApplyError::Beyond { applied, from });
         }
-        marker.branch = branch;
-        write_marker(&self.connection, &marker, &schema)?;
-        self.state = Some(State { marker, schema });
+        state.marker.branch = branch;
+        write_marker(&self.connection, &state.marker, &state.schema)?;
+        self.state = Some(state);
         Ok(())
     }
 
@@ -173,7 +182,7 @@ impl Mirror {
         let start = self.state.clone().ok_or(ApplyError::NotStarted)?;
         // A step that panicked may have left its transaction open.
         roll_back(&self.connection)?;
-        self.connection.execute_batch("BEGIN IMMEDIATE").doing("opening a transaction")?;
+        perform(&self.connection, "BEGIN IMMEDIATE").doing("opening a transaction")?;
         let mut work = Work::new(&self.connection, start);
         let outcome = work.take(batches).and_then(|()| {
             // What a last run without its end has written must not be seen.
@@ -224,14 +233,14 @@ impl Mirror {
         if !same || batch.more {
             return Ok(());
         }
-        let writer = RowWriter::new(&now.schema, &Default::default())?;
+        let writer = RowWriter::new(Arc::clone(&now.targets));
         let mut run =
             Run { writer, movement: None, left_out: None, batches: 0, rows: 0, waited: 0 };
         let sequence = now.marker.sequence;
-        self.connection.execute_batch("BEGIN IMMEDIATE").doing("opening a transaction")?;
+        perform(&self.connection, "BEGIN IMMEDIATE").doing("opening a transaction")?;
         write_batch(&self.connection, &mut now, &mut run, sequence, &batch.body)?;
         settle(&self.connection, &now.schema, &mut run)?;
-        self.connection.execute_batch("COMMIT").doing(COMMITTING)
+        perform(&self.connection, "COMMIT").doing(COMMITTING)
     }
 
     /// What `PRAGMA integrity_check` has to say, ten findings at most; nothing where all is well.
@@ -321,11 +330,9 @@ impl<'c> Work<'c> {
 
     fn open_run(&mut self) -> Result<Run, ApplyError> {
         if self.runs > 0 {
-            self.connection
-                .execute_batch("SAVEPOINT _holdfast_run")
-                .doing("opening a savepoint")?;
+            perform(self.connection, "SAVEPOINT _holdfast_run").doing("opening a savepoint")?;
         }
-        let writer = RowWriter::new(&self.now.schema, &Default::default())?;
+        let writer = RowWriter::new(Arc::clone(&self.now.targets));
         Ok(Run { writer, movement: None, left_out: None, batches: 0, rows: 0, waited: 0 })
     }
 
@@ -333,7 +340,7 @@ impl<'c> Work<'c> {
         let Some(run) = &mut self.run else { return Ok(()) };
         settle(self.connection, &self.now.schema, run)?;
         if self.runs > 0 {
-            self.connection.execute_batch("RELEASE _holdfast_run").doing("closing a savepoint")?;
+            perform(self.connection, "RELEASE _holdfast_run").doing("closing a savepoint")?;
         }
         self.runs += 1;
         self.whole = self.now.clone();
@@ -376,9 +383,9 @@ fn write_batch(
             run.writer.park(connection, &now.schema, &mut movement)?;
             run.count();
             let movement = movement.go_on(connection, &now.schema, schema, &body.cleared)?;
-            run.writer = RowWriter::new(schema, &movement.stages())?;
+            run.writer = RowWriter::new(targets(schema, &movement.stages())?);
             run.movement = Some(movement);
-            now.schema = Arc::new(Schema::clone(schema));
+            *now = State::new(now.marker, Schema::clone(schema))?;
             now.marker.schema_at = sequence;
         }
     }
@@ -408,7 +415,12 @@ fn commit(connection: &Connection, state: &State, moved: bool) -> Result<(), App
             .execute((signed(marker.sequence.0), signed(marker.timestamp.as_u64())))
             .doing(COMMITTING)?;
     }
-    connection.execute_batch("COMMIT").doing(COMMITTING)
+    perform(connection, "COMMIT").doing(COMMITTING)
+}
+
+/// A statement that every transaction needs: parsed once.
+fn perform(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.raw_execute().map(drop)
 }
 
 pub(super) fn roll_back(connection: &Connection) -> Result<(), ApplyError> {
@@ -527,7 +539,7 @@ fn read_state(connection: &Connection) -> Result<Option<State>, ApplyError> {
         timestamp,
         schema_at: Sequence(schema_at.cast_unsigned()),
     };
-    Ok(Some(State { marker, schema: Arc::new(schema) }))
+    State::new(marker, schema).map(Some)
 }
 
 /// SQLite's integers are signed: the same 64 bits.

@@ -16,13 +16,14 @@ use protocol::change::{Assignment, Body, Operation, RowChange};
 use protocol::schema::{ColumnIndex, RowIdentity, Schema, Table, TableIndex};
 use rusqlite::{CachedStatement, Connection, ErrorCode};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const WRITING: &str = "writing rows";
 
 /// Writes the rows of one run of batches, or of one base.
 #[derive(Debug)]
 pub(super) struct RowWriter {
-    targets: Vec<Target>,
+    targets: Targets,
     /// Rows whose final form waits for the end of the run, by table and packed key. In memory:
     /// only rows that stood in another's way are here.
     waiting: BTreeMap<(TableIndex, Vec<u8>), FinalForm>,
@@ -39,9 +40,12 @@ struct FinalForm {
     others: Vec<Value>,
 }
 
+/// Where the rows of a schema's tables go, by their numbers.
+pub(super) type Targets = Arc<[Target]>;
+
 /// Where the rows of a table go, and the SQL for it.
 #[derive(Debug)]
-struct Target {
+pub(super) struct Target {
     name: String,
     /// The table that takes the rows, quoted.
     table: String,
@@ -53,6 +57,10 @@ struct Target {
     others: Vec<(ColumnIndex, String)>,
     /// Finds the row whose key is bound to the first parameters.
     this_row: String,
+    /// Removes that row.
+    delete: String,
+    /// Adds a row: its key, then its other columns.
+    insert: String,
 }
 
 impl Target {
@@ -71,7 +79,7 @@ impl Target {
         if key.is_empty() {
             return Err(ApplyError::malformed(format!("table {} has an empty key", table.name)));
         }
-        let others = table
+        let others: Vec<_> = table
             .other_columns()
             .map(|index| Ok((index, column(index)?)))
             .collect::<Result<_, ApplyError>>()?;
@@ -85,29 +93,23 @@ impl Target {
             ),
         };
         let this_row = (1..).zip(&key).map(term).collect::<Vec<_>>().join(" AND ");
+        let into = quoted(stage.unwrap_or(&table.name));
+        let delete = format!("DELETE FROM {into} WHERE {this_row}");
+        let columns: Vec<&str> =
+            key.iter().chain(others.iter().map(|(_, name)| name)).map(String::as_str).collect();
+        let parameters = vec!["?"; columns.len()].join(",");
+        let columns = columns.join(",");
+        let insert = format!("INSERT OR ABORT INTO {into} ({columns}) VALUES ({parameters})");
         Ok(Self {
             name: table.name.clone(),
-            table: quoted(stage.unwrap_or(&table.name)),
+            table: into,
             staged: stage.is_some(),
             key,
             others,
             this_row,
+            delete,
+            insert,
         })
-    }
-
-    fn delete(&self) -> String {
-        format!("DELETE FROM {} WHERE {}", self.table, self.this_row)
-    }
-
-    fn insert(&self) -> String {
-        let columns: Vec<&str> = self
-            .key
-            .iter()
-            .map(String::as_str)
-            .chain(self.others.iter().map(|(_, name)| name.as_str()))
-            .collect();
-        let parameters = vec!["?"; columns.len()].join(",");
-        format!("INSERT OR ABORT INTO {} ({}) VALUES ({parameters})", self.table, columns.join(","))
     }
 
     fn update(&self, assignments: &[(ColumnIndex, Assignment)]) -> Result<String, ApplyError> {
@@ -136,17 +138,21 @@ impl Target {
     }
 }
 
+/// Rows of `schema` go to its tables; those of tables with a stage there.
+pub(super) fn targets(
+    schema: &Schema,
+    stages: &BTreeMap<TableIndex, String>,
+) -> Result<Targets, ApplyError> {
+    (0..)
+        .zip(&schema.tables)
+        .map(|(index, table)| Target::new(table, stages.get(&TableIndex(index))))
+        .collect()
+}
+
 impl RowWriter {
-    /// Writes rows of `schema`; those of tables with a stage go there.
-    pub(super) fn new(
-        schema: &Schema,
-        stages: &BTreeMap<TableIndex, String>,
-    ) -> Result<Self, ApplyError> {
-        let targets = (0..)
-            .zip(&schema.tables)
-            .map(|(index, table)| Target::new(table, stages.get(&TableIndex(index))))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { targets, waiting: BTreeMap::new(), rows: 0, waited: 0 })
+    /// Writes rows to where they go.
+    pub(super) fn new(targets: Targets) -> Self {
+        Self { targets, waiting: BTreeMap::new(), rows: 0, waited: 0 }
     }
 
     /// Writes one batch's rows.
@@ -205,7 +211,7 @@ impl RowWriter {
     pub(super) fn settle(&mut self, connection: &Connection) -> Result<(), ApplyError> {
         for ((table, _), row) in std::mem::take(&mut self.waiting) {
             let target = target_of(&self.targets, table)?;
-            let mut insert = prepare(connection, &target.insert())?;
+            let mut insert = prepare(connection, &target.insert)?;
             bind(&mut insert, row.key.iter().chain(&row.others)).doing(WRITING)?;
             insert.raw_execute().map_err(|source| ApplyError::Refused {
                 table: target.name.clone(),
@@ -228,7 +234,7 @@ impl RowWriter {
             let Some(table) = schema.table(index) else { continue };
             let stage = movement.stage(connection, index, table)?;
             let target = Target::new(table, Some(&stage))?;
-            let mut insert = prepare(connection, &target.insert())?;
+            let mut insert = prepare(connection, &target.insert)?;
             bind(&mut insert, row.key.iter().chain(&row.others)).doing(WRITING)?;
             insert.raw_execute().doing(WRITING)?;
         }
@@ -243,7 +249,7 @@ impl RowWriter {
         let Some(first) = group.first() else { return Ok(()) };
         let Self { targets, waiting, .. } = self;
         let target = target_of(targets, first.table)?;
-        let mut delete = prepare(connection, &target.delete())?;
+        let mut delete = prepare(connection, &target.delete)?;
         for change in group {
             bind(&mut delete, &change.key).doing(WRITING)?;
             delete.raw_execute().doing(WRITING)?;
@@ -302,7 +308,7 @@ impl RowWriter {
         let Some((first, _)) = group.first() else { return Ok(()) };
         let Self { targets, waiting, waited, .. } = self;
         let target = target_of(targets, first.table)?;
-        let mut insert = prepare(connection, &target.insert())?;
+        let mut insert = prepare(connection, &target.insert)?;
         for (change, others) in group {
             if target.staged {
                 // Nothing there would refuse a second row of this key.
@@ -355,7 +361,7 @@ fn read(
 
 /// Takes a row out of the table; whether it was there.
 fn remove(connection: &Connection, target: &Target, key: &[Value]) -> Result<bool, ApplyError> {
-    let mut delete = prepare(connection, &target.delete())?;
+    let mut delete = prepare(connection, &target.delete)?;
     bind(&mut delete, key).doing(WRITING)?;
     Ok(delete.raw_execute().doing(WRITING)? > 0)
 }

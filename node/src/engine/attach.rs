@@ -420,13 +420,12 @@ impl Engine {
         let (key, schema) = (&self.key, captured.schema);
         self.store.transaction(|transaction| -> Result<(), EngineError> {
             databases::add_branch(transaction, number, &opening, start, first, true)?;
-            append(
+            let branch = append(
                 transaction,
                 &added(transaction, id)?,
                 Draft::first(schema.clone(), stamp),
                 key,
             )?;
-            let branch = added(transaction, id)?;
             if has_base {
                 let manifest = Manifest {
                     branch: id,

@@ -10,9 +10,7 @@ use crate::capture::{
 use crate::environment::Readers;
 use crate::store::alarms::Severity;
 use crate::store::journal::{self, NewBatch};
-use crate::store::{
-    BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, databases, settings,
-};
+use crate::store::{BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, settings};
 use conflict::Timestamp;
 use protocol::change::{Body, RowChange, SchemaReference};
 use protocol::schema::{Schema, TableIndex};
@@ -134,10 +132,14 @@ impl Engine {
     /// The store fails. What is wrong at the application's file raises an alarm.
     pub fn read_harvest(&mut self, number: DatabaseNumber) -> Result<Harvest, EngineError> {
         let database = self.store.database(number)?;
-        if database.state != DatabaseState::Attached || self.is_behind(&database)? {
+        if database.state != DatabaseState::Attached {
             return Ok(Harvest::Stopped);
         }
-        self.clear_alarm(&behind(self.branch_of(&database)?.id))?;
+        let branch = self.branch_of(&database)?;
+        if self.is_behind(&branch)? {
+            return Ok(Harvest::Stopped);
+        }
+        self.clear_alarm(&behind(branch.id))?;
         self.load_capture(&database)?;
         let Some(capture) = self.captures.get_mut(&number) else { return Ok(Harvest::Stopped) };
         let work = {
@@ -222,8 +224,8 @@ impl Engine {
                 more,
                 last: false,
             };
-            let sequence = append(transaction, &branch, draft, key)?;
-            Ok((Some(sequence), more, position))
+            let branch = append(transaction, &branch, draft, key)?;
+            Ok((Some(branch), more, position))
         });
         let (numbered, more, position) = match result {
             Ok(result) => result,
@@ -241,10 +243,7 @@ impl Engine {
                 capture.run_open = more;
             }
         }
-        let numbered = match numbered {
-            Some(_) => Some(self.local_branch(&self.store.branch_numbered(branch.number)?)?),
-            None => None,
-        };
+        let numbered = numbered.map(|branch| self.local_branch(&branch)).transpose()?;
         // After a rescan the position is settled by one more reading.
         Ok(Harvested { numbered, more: more || notes.position.schema_version.is_none() })
     }
@@ -292,7 +291,7 @@ impl Engine {
                     SchemaReference::At(schema_at)
                 }
             };
-            let sequence = if moved {
+            let numbered = if moved {
                 let draft = Draft {
                     schema,
                     cleared: refreshed.cleared.clone(),
@@ -307,9 +306,9 @@ impl Engine {
             } else {
                 None
             };
-            Ok(Some((refreshed, sequence)))
+            Ok(Some((refreshed, numbered)))
         });
-        let (refreshed, sequence) = match result {
+        let (refreshed, numbered) = match result {
             Ok(Some(result)) => result,
             Ok(None) => {
                 if let Some(capture) = self.captures.get_mut(&number) {
@@ -337,17 +336,14 @@ impl Engine {
             capture.refused = None;
             capture.position = refreshed.position;
             capture.rescan = refreshed.rescan;
-            if let Some(sequence) = sequence {
+            if let Some(branch) = &numbered {
                 capture.run_open = true;
                 if refreshed.schema.is_some() {
-                    capture.schema_at = sequence;
+                    capture.schema_at = branch.held;
                 }
             }
         }
-        let numbered = match sequence {
-            Some(_) => Some(self.local_branch(&self.store.branch_numbered(branch.number)?)?),
-            None => None,
-        };
+        let numbered = numbered.map(|branch| self.local_branch(&branch)).transpose()?;
         Ok(Refresh::Done(Harvested { numbered, more: true }))
     }
 
@@ -444,18 +440,11 @@ impl Engine {
 
     /// Whether peers hold more of a database's own branch than this site: it numbers nothing
     /// then.
-    fn is_behind(&self, database: &DatabaseRow) -> Result<bool, StoreError> {
-        let branch = self.branch_of(database)?;
-        let known = self
-            .store
-            .progress()?
-            .into_iter()
-            .filter(|progress| progress.branch == branch.number)
-            .filter(|progress| self.membership.member(progress.site).is_some_and(|m| !m.removed))
-            .map(|progress| progress.durable)
-            .max()
-            .unwrap_or_default();
-        Ok(known > branch.held)
+    fn is_behind(&self, branch: &BranchRow) -> Result<bool, StoreError> {
+        Ok(self.store.durable_elsewhere(branch.number)?.into_iter().any(|(site, durable)| {
+            durable > branch.held
+                && self.membership.member(site).is_some_and(|member| !member.removed)
+        }))
     }
 
     fn note_capture_error(
@@ -497,13 +486,14 @@ fn subject(number: DatabaseNumber) -> String {
     format!("capture:{}", number.0)
 }
 
-/// Numbers and signs a batch, and keeps the clock, in the caller's transaction.
+/// Numbers and signs a batch, and keeps the clock, in the caller's transaction; the branch as it
+/// is then.
 pub(super) fn append(
     transaction: &Connection,
     branch: &BranchRow,
     draft: Draft,
     key: &protocol::SigningKey,
-) -> Result<Sequence, EngineError> {
+) -> Result<BranchRow, EngineError> {
     let sequence = branch.held.next();
     let meta = Meta { sequence, timestamp: draft.stamp, more: draft.more, last: draft.last };
     let body = Body {
@@ -515,6 +505,7 @@ pub(super) fn append(
     let frame =
         Frame::encode(&meta, &body).map_err(|error| EngineError::Encoding(error.to_string()))?;
     let hash = branch.hash.extend(frame.as_bytes());
+    let as_of = draft.stamp.wall_time();
     let batch = NewBatch {
         sequence,
         hash,
@@ -522,11 +513,19 @@ pub(super) fn append(
         more: draft.more,
         last: draft.last,
         frame: frame.as_bytes(),
+        applied: Some(as_of),
     };
     journal::append(transaction, branch.number, &batch)?;
     let signature = flight::sign(key, branch.id, sequence, hash);
     journal::add_signature(transaction, branch.number, sequence, &signature)?;
-    databases::set_applied(transaction, branch.number, sequence, draft.stamp.wall_time())?;
     settings::set_clock(transaction, draft.stamp)?;
-    Ok(sequence)
+    Ok(BranchRow {
+        held: sequence,
+        hash,
+        timestamp: draft.stamp,
+        applied: sequence,
+        as_of,
+        ended: branch.ended || draft.last,
+        ..branch.clone()
+    })
 }

@@ -225,6 +225,7 @@ impl Engine {
                     more: header.meta.more,
                     last: header.meta.last,
                     frame: frame.as_bytes(),
+                    applied: None,
                 };
                 journal::append(transaction, branch.number, &batch)?;
             }

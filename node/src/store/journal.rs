@@ -2,7 +2,7 @@
 //! cover them. It checks no signature: who appends has done so.
 
 use super::{BranchNumber, BranchRow, Store, StoreError, fixed, loaded, stored};
-use conflict::Timestamp;
+use conflict::{Timestamp, WallTime};
 use protocol::{ChainHash, Flight, Frame, Sequence, Signature};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -30,6 +30,8 @@ pub struct NewBatch<'a> {
     pub last: bool,
     /// Its bytes.
     pub frame: &'a [u8],
+    /// Its time, if this site's copy of the database holds its content already: its own batch.
+    pub applied: Option<WallTime>,
 }
 
 /// Appends a batch behind what the branch holds.
@@ -54,7 +56,8 @@ pub fn append(
         ])?;
     let moved = connection
         .prepare_cached(
-            "UPDATE branch SET held = ?2, hash = ?3, timestamp = ?4, ended = max(ended, ?5)
+            "UPDATE branch SET held = ?2, hash = ?3, timestamp = ?4, ended = max(ended, ?5),
+             applied = iif(?6 IS NULL, applied, ?2), as_of_ms = ifnull(?6, as_of_ms)
              WHERE number = ?1 AND held = ?2 - 1",
         )?
         .execute(params![
@@ -63,6 +66,7 @@ pub fn append(
             batch.hash.0,
             stored(batch.timestamp.as_u64()),
             batch.last,
+            batch.applied.map(|time| time.0),
         ])?;
     if moved == 1 {
         Ok(())

@@ -60,6 +60,26 @@ impl Store {
         Ok(progress)
     }
 
+    /// What other sites hold durably of one branch.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn durable_elsewhere(
+        &self,
+        branch: BranchNumber,
+    ) -> Result<Vec<(SiteId, Sequence)>, StoreError> {
+        let mut statement = self
+            .connection()
+            .prepare_cached("SELECT site, durable FROM progress WHERE branch = ?")?;
+        let mut rows = statement.query([branch.0])?;
+        let mut durable = Vec::new();
+        while let Some(row) = rows.next()? {
+            let site = SiteId::from_bytes(fixed("site", row.get(0)?)?);
+            durable.push((site, Sequence(loaded("durable", row.get(1)?)?)));
+        }
+        Ok(durable)
+    }
+
     /// All peers ever heard of.
     ///
     /// # Errors

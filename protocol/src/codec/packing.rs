@@ -7,12 +7,13 @@
 use super::{DecodeError, EncodeError, check};
 use crate::limits;
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::io::Read;
 use std::sync::LazyLock;
 use zstd::bulk::Compressor;
 use zstd::dict::{DecoderDictionary, EncoderDictionary};
 use zstd::stream::read::Decoder;
-use zstd::zstd_safe::{CParameter, DParameter, FrameFormat};
+use zstd::zstd_safe::{CParameter, DCtx, DParameter, FrameFormat, get_error_name};
 
 /// The number of a body that is stored as it is.
 pub const STORED: u8 = 0;
@@ -39,13 +40,32 @@ pub(crate) fn pack(raw: &[u8]) -> Result<(u8, Cow<'_, [u8]>), EncodeError> {
     }
 }
 
+/// A body up to this size is packed with a context that is kept: making one costs more than
+/// packing some sales does. A larger one costs more itself, and would leave megabytes behind.
+const SMALL: usize = 64 << 10;
+
+thread_local! {
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
+}
+
 fn compress(raw: &[u8]) -> std::io::Result<Vec<u8>> {
+    if raw.len() > SMALL {
+        return compressor()?.compress(raw);
+    }
+    COMPRESSOR.with_borrow_mut(|kept| match kept {
+        Some(kept) => kept.compress(raw),
+        None => kept.insert(compressor()?).compress(raw),
+    })
+}
+
+fn compressor() -> std::io::Result<Compressor<'static>> {
     let mut compressor = Compressor::with_prepared_dictionary(&ENCODER)?;
     compressor.set_parameter(CParameter::Format(FrameFormat::Magicless))?;
     compressor.set_parameter(CParameter::ContentSizeFlag(false))?;
     compressor.set_parameter(CParameter::ChecksumFlag(false))?;
     compressor.set_parameter(CParameter::DictIdFlag(false))?;
-    compressor.compress(raw)
+    Ok(compressor)
 }
 
 /// Undoes what [`pack`] did. The result has `raw_length` bytes; memory is taken only as they come,
@@ -74,9 +94,31 @@ pub(crate) fn unpack(
 }
 
 fn decompress(packed: &[u8], raw_length: usize) -> std::io::Result<Vec<u8>> {
-    let mut decoder = Decoder::with_prepared_dictionary(packed, &DECODER)?.single_frame();
-    decoder.set_parameter(DParameter::Format(FrameFormat::Magicless))?;
-    decoder.set_parameter(DParameter::WindowLogMax(limits::WINDOW))?;
+    if packed.len().max(raw_length) > SMALL {
+        return decompress_with(&mut decompressor()?, packed, raw_length);
+    }
+    DECOMPRESSOR.with_borrow_mut(|kept| match kept {
+        Some(kept) => decompress_with(kept, packed, raw_length),
+        None => decompress_with(kept.insert(decompressor()?), packed, raw_length),
+    })
+}
+
+fn decompressor() -> std::io::Result<DCtx<'static>> {
+    let mut context = DCtx::create();
+    context
+        .ref_ddict(DECODER.as_ddict())
+        .and_then(|_| context.set_parameter(DParameter::Format(FrameFormat::Magicless)))
+        .and_then(|_| context.set_parameter(DParameter::WindowLogMax(limits::WINDOW)))
+        .map_err(|code| std::io::Error::other(get_error_name(code)))?;
+    Ok(context)
+}
+
+fn decompress_with(
+    context: &mut DCtx<'static>,
+    packed: &[u8],
+    raw_length: usize,
+) -> std::io::Result<Vec<u8>> {
+    let mut decoder = Decoder::with_context(packed, context).single_frame();
     let mut raw = Vec::new();
     // One byte more than it says: reading into it shows whether the frame ends where it should.
     decoder.by_ref().take(raw_length as u64 + 1).read_to_end(&mut raw)?;
