@@ -172,7 +172,11 @@ impl Drive<'_> {
                         books.holdings.iter().find(|(id, _)| self.checker.site(**id) == Some(at));
                     own.map(|(_, holding)| holding.durable)
                 });
-            let most = held.max().unwrap_or(0);
+            // A site that is no more had what it had: nobody can know that it is gone.
+            let gone = self.checker.held_before.iter().filter_map(|((holder, origin), held)| {
+                (*origin == at && self.shops[holder.0].burned).then_some(*held)
+            });
+            let most = held.chain(gone).max().unwrap_or(0);
             if most < own.sequence {
                 return Err(self.broken(
                     "A: what is called safe is durable elsewhere",

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// How far apart the checker's looks are at most.
-const LOOK_MINUTES: u64 = 20;
+const LOOK_MINUTES: u64 = 40;
 /// How long a NAT keeps a mapping.
 const NAT_IDLE: Duration = Duration::from_secs(60);
 /// How many days longer a run may last until its last fault has fired.

@@ -116,7 +116,7 @@ impl Plan {
     pub fn pace(&self) -> u64 {
         match self.life.faults {
             (0, 0) => 60,
-            _ => 60 * (1 + self.dice("pace").below(5)),
+            _ => 60 * (1 + self.dice("pace").below(12)),
         }
     }
 
