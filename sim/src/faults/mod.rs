@@ -78,8 +78,7 @@ impl Drive<'_> {
         let apart = event.fault.sites().iter().any(|at| self.shops[at.0].burned);
         if apart {
             // Nothing happens any more to what burned down.
-            self.waiting -= 1;
-            self.done.insert(event.number);
+            self.drop_fault(place);
             return Ok(());
         }
         let active = Active {
@@ -126,6 +125,11 @@ impl Drive<'_> {
     /// A fault's time is over.
     pub(crate) async fn end_fault(&mut self, place: usize) -> Checked {
         let Some(active) = self.active.get(&place).cloned() else { return Ok(()) };
+        if active.event.fault.sites().iter().any(|at| self.shops[at.0].burned) {
+            // What it happened to is no more.
+            self.drop_fault(place);
+            return Ok(());
+        }
         let ended = self.bring_to_an_end(&active, place).await?;
         match ended {
             Ended::Fired => {
@@ -146,6 +150,13 @@ impl Drive<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A fault is neither waited for nor counted any more.
+    fn drop_fault(&mut self, place: usize) {
+        self.active.remove(&place);
+        self.done.insert(self.plan.events[place].number);
+        self.waiting -= 1;
     }
 
     fn finish(&mut self, place: usize) {
