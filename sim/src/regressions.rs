@@ -46,7 +46,7 @@ pub const REGRESSIONS: &[Regression] = &[
         name: "a unique index that came and went between two looks",
         story: "CREATE UNIQUE INDEX, a REPLACE through it, DROP INDEX, all while a long reader \
                 kept the node from looking: the row that went was never missed.",
-        test: "engine::tests::traps_1_and_6_a_unique_index_that_came_and_went_unseen",
+        test: "capture::tests::schema::traps_1_and_6_a_unique_index_that_came_and_went_unseen",
         scenario: "quiet",
         seed: 14,
         days: 1,
