@@ -6,6 +6,9 @@ use super::{Which, child, command, swarm};
 use node::breakage::Breakage;
 use sim::outcome::{Failure, Outcome};
 use sim::plan::Request;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt::Write as _;
 use std::ops::ControlFlow;
 
 /// Where a defect was found.
@@ -17,6 +20,9 @@ struct Finding {
     check: String,
 }
 
+/// Checks that fail without any defect, by seed; none where all is well.
+type Unbroken = BTreeMap<u64, Option<String>>;
+
 /// Looks for each, or for that which is asked for; whether all were found.
 pub fn run(which: &Which, seeds: u64, jobs: usize) -> Result<bool, String> {
     let request = which.request()?;
@@ -25,19 +31,19 @@ pub fn run(which: &Which, seeds: u64, jobs: usize) -> Result<bool, String> {
     if names.is_empty() {
         return Err("There is no such defect.".into());
     }
+    let mut unbroken = Unbroken::new();
     let mut table = format!("{:<20} {:>6} {:>6}  what broke\n", "defect", "seed", "runs");
     let mut all = true;
     for name in names {
         println!("{name}");
-        table += &match look_for(name, &request, seeds, jobs)? {
-            Some(Finding { seed, runs, check }) => {
-                format!("{name:<20} {seed:>6} {runs:>6}  {check}\n")
-            }
-            None => {
-                all = false;
-                format!("{name:<20} {:>6} {seeds:>6}  NOT FOUND\n", "")
-            }
+        let found = look_for(name, &request, (seeds, jobs), &mut unbroken);
+        let found = found.map_err(|error| format!("{name}: {error}"))?;
+        all &= found.is_some();
+        let (seed, runs, check) = match found {
+            Some(Finding { seed, runs, check }) => (seed.to_string(), runs, check),
+            None => (String::new(), seeds, "NOT FOUND".to_owned()),
         };
+        let _ = writeln!(table, "{name:<20} {seed:>6} {runs:>6}  {check}");
     }
     println!("\n{table}");
     Ok(all)
@@ -46,22 +52,19 @@ pub fn run(which: &Which, seeds: u64, jobs: usize) -> Result<bool, String> {
 fn look_for(
     name: &str,
     request: &Request,
-    seeds: u64,
-    jobs: usize,
-) -> Result<Option<Finding>, String> {
+    size: (u64, usize),
+    unbroken: &mut Unbroken,
+) -> std::io::Result<Option<Finding>> {
     let (mut runs, mut found) = (0, Ok(None));
-    swarm::each(request, Some(name), (seeds, jobs), |request, outcome| {
+    swarm::each(request, Some(name), size, |request, outcome| {
         runs += 1;
-        match judge(name, request, outcome) {
+        let seed = request.seed;
+        found = outcome
+            .and_then(|outcome| judge(name, request, outcome, unbroken))
+            .map(|check| check.map(|check| Finding { seed, runs, check }));
+        match found {
             Ok(None) => ControlFlow::Continue(()),
-            Ok(Some(check)) => {
-                found = Ok(Some(Finding { seed: request.seed, runs, check }));
-                ControlFlow::Break(())
-            }
-            Err(error) => {
-                found = Err(error.to_string());
-                ControlFlow::Break(())
-            }
+            _ => ControlFlow::Break(()),
         }
     });
     found
@@ -71,19 +74,26 @@ fn look_for(
 fn judge(
     name: &str,
     request: &Request,
-    outcome: std::io::Result<Outcome>,
+    outcome: Outcome,
+    unbroken: &mut Unbroken,
 ) -> std::io::Result<Option<String>> {
-    let Some(failure) = outcome?.failure else { return Ok(None) };
-    let command = command(request, Some(name));
+    let (Some(failure), seed) = (outcome.failure, request.seed) else { return Ok(None) };
     if !is_invariant(&failure) {
-        println!("  seed {}, no invariant: {}\n    {command}", request.seed, failure.check);
+        println!("  seed {seed} breaks no invariant: {failure}");
         return Ok(None);
     }
-    if let Some(other) = child::run(request, None)?.failure {
-        println!("  seed {} breaks without it as well: {}", request.seed, other.check);
+    let other = match unbroken.entry(seed) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(unknown) => {
+            let failure = child::run(request, None)?.failure;
+            unknown.insert(failure.map(|failure| failure.check))
+        }
+    };
+    if let Some(check) = other {
+        println!("  seed {seed} breaks without it as well: {check}");
         return Ok(None);
     }
-    println!("  seed {}: {failure}\n    {command}", request.seed);
+    println!("  seed {seed}: {failure}\n    {}", command(request, Some(name)));
     Ok(Some(failure.check))
 }
 
