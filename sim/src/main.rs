@@ -5,6 +5,8 @@
 mod program;
 
 use clap::{Parser, Subcommand};
+#[cfg(feature = "breakages")]
+use program::breakages;
 use program::run::Telling;
 use program::swarm::Size;
 use program::{Which, list, regressions, run, shrink, swarm};
@@ -40,6 +42,18 @@ struct Arguments {
 enum Command {
     /// Run again what once showed a bug
     Regressions,
+    /// Look for each deliberate defect of the node, seed by seed, until a check notices it
+    #[cfg(feature = "breakages")]
+    Breakages {
+        #[command(flatten)]
+        which: Which,
+        /// At most so many for each
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+        /// At the same time
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
+    },
     /// Run many seeds, counting up from --seed
     Swarm {
         #[command(flatten)]
@@ -66,6 +80,8 @@ fn main() -> ExitCode {
             let size = Size { seeds, jobs, until_failure, failures: &failures };
             swarm::run(&which, size).map(|failed| failed == 0)
         }
+        #[cfg(feature = "breakages")]
+        Some(Command::Breakages { which, seeds, jobs }) => breakages::run(&which, seeds, jobs),
         Some(Command::Regressions) => regressions::run(),
         None if list => {
             list::print();

@@ -14,6 +14,8 @@ pub struct Holding {
     pub held: u64,
     /// What others may count on: nothing without the base.
     pub durable: u64,
+    /// The highest sequence held that a copy may show.
+    pub visible: u64,
     /// The highest sequence in the copy.
     pub applied: u64,
 }
@@ -35,15 +37,18 @@ impl Books {
     pub fn read(connection: &Connection) -> rusqlite::Result<Self> {
         let mut books = Self::default();
         let mut branches = connection.prepare(
-            "SELECT d.site, b.number, b.held, b.applied, b.base = 0 OR b.base_held
+            "SELECT d.site, b.number, b.held, b.applied, b.base = 0 OR b.base_held,
+                    (SELECT sequence FROM batch WHERE branch = b.number AND more = 0
+                     ORDER BY sequence DESC LIMIT 1)
              FROM branch b JOIN database d ON d.number = b.database",
         )?;
         let mut rows = branches.query([])?;
         while let Some(row) = rows.next()? {
             let held = unsigned(row.get(2)?);
             let durable = if row.get(4)? { held } else { 0 };
-            let holding =
-                Holding { number: row.get(1)?, held, durable, applied: unsigned(row.get(3)?) };
+            let visible = row.get::<_, Option<i64>>(5)?.map_or(0, unsigned);
+            let applied = unsigned(row.get(3)?);
+            let holding = Holding { number: row.get(1)?, held, durable, visible, applied };
             books.holdings.insert(site(row.get(0)?), holding);
         }
         let mut claims = connection.prepare(

@@ -1,6 +1,6 @@
 //! What is looked at every few minutes while the world goes on: that copies show only what their
-//! origins had (E), that nobody claims what is not durable (A), that what is called safe is
-//! elsewhere (A), that nothing grows without bound (G).
+//! origins had (E) and go on (B), that nobody claims what is not durable (A), that what is called
+//! safe is elsewhere (A), that nothing grows without bound (G).
 
 use super::books::Books;
 use crate::chronicle::{Behind, Flow};
@@ -125,6 +125,7 @@ impl Drive<'_> {
             }
         }
         self.note_flows(&current);
+        self.look_for_standstill(&current)?;
         Ok(durable)
     }
 

@@ -9,6 +9,7 @@ mod crash;
 mod damage;
 mod journals;
 mod look;
+mod standstill;
 
 pub use books::Books;
 
@@ -16,6 +17,7 @@ use crate::plan::At;
 use conflict::SiteId;
 use copies::Copies;
 use node::status::Status;
+use standstill::Standing;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
@@ -35,6 +37,11 @@ pub struct Checker {
     batches: BTreeMap<At, u64>,
     /// How much of whose database each site held at the last look.
     held_before: BTreeMap<(At, At), u64>,
+    /// Copies, by site and origin, that somebody damaged or put right: a node that could not write
+    /// one leaves it alone until it starts anew.
+    left_alone: BTreeSet<(At, At)>,
+    /// Copies, by site and origin, that lack what their site holds.
+    standing: BTreeMap<(At, At), Standing>,
     looks: u64,
 }
 
@@ -51,6 +58,8 @@ impl Checker {
             burned: BTreeSet::new(),
             batches: BTreeMap::new(),
             held_before: BTreeMap::new(),
+            left_alone: BTreeSet::new(),
+            standing: BTreeMap::new(),
             looks: 0,
         }
     }
@@ -108,6 +117,7 @@ impl Checker {
     /// Somebody damages a copy, or it was put right.
     pub fn spoiled(&mut self, site: At, origin: At, spoiled: bool) {
         self.copies.spoil(site, origin, spoiled);
+        self.left_alone.insert((site, origin));
     }
 
     /// A computer has lost its power.

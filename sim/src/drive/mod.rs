@@ -121,7 +121,8 @@ impl<'a> Drive<'a> {
     async fn live(&mut self) -> Checked {
         self.begin_world().await?;
         self.live_days().await?;
-        self.rest().await
+        self.rest().await?;
+        self.look_at_fired()
     }
 
     fn outcome(&mut self, failure: Option<Failure>) -> Outcome {

@@ -60,8 +60,9 @@ impl Drive<'_> {
         self.look_at_quiet().await
     }
 
-    /// A good disk, a good clock.
+    /// Power that stays, a good disk, a good clock.
     fn heal_computer(&mut self, at: At) {
+        self.world.disarm(self.name(at));
         self.heal_disk(at);
         if self.checker.had_wrong_clock(at) {
             self.mend_clock(at);

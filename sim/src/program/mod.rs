@@ -1,6 +1,8 @@
 //! The program around the simulator: one run told aloud, swarms, shrinking. What a run does is the
 //! library's.
 
+#[cfg(feature = "breakages")]
+pub mod breakages;
 pub mod child;
 pub mod list;
 pub mod regressions;

@@ -6,9 +6,10 @@ use sim::outcome::{Outcome, table};
 use sim::plan::Request;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// How many.
@@ -28,25 +29,15 @@ pub struct Size<'a> {
 pub fn run(which: &Which, size: Size<'_>) -> Result<u64, String> {
     let request = which.request()?;
     let breakage = which.breakage.as_deref();
-    let (next, begun) = (AtomicU64::new(0), Instant::now());
-    let sum = Mutex::new(Sum::default());
-    std::thread::scope(|scope| {
-        for _ in 0..size.jobs.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let found = |sum: &Sum| size.until_failure && sum.failed > 0;
-                    if number >= size.seeds || locked(&sum, |sum| found(sum)) {
-                        return;
-                    }
-                    let request = Request { seed: request.seed + number, ..request.clone() };
-                    let outcome = child::run(&request, breakage);
-                    locked(&sum, |sum| sum.add(&request, breakage, outcome));
-                }
-            });
+    let begun = Instant::now();
+    let mut sum = Sum::default();
+    each(&request, breakage, (size.seeds, size.jobs), |request, outcome| {
+        sum.add(request, breakage, outcome);
+        match size.until_failure && sum.failed > 0 {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
         }
     });
-    let sum = sum.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     println!("\nFaults that fired in {} runs:\n{}", sum.runs, table(&sum.fired));
     println!(
         "{} runs, {} failed, {:.1} days, {} commits, {} batches, {} packets in {:.0} s",
@@ -69,8 +60,35 @@ pub fn run(which: &Which, size: Size<'_>) -> Result<u64, String> {
     Ok(sum.failed)
 }
 
-fn locked<T>(sum: &Mutex<Sum>, work: impl FnOnce(&mut Sum) -> T) -> T {
-    work(&mut sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+/// Runs so many seeds, counting up from that of the request, some at a time. Outcomes are taken
+/// one by one, until one is enough; those still running then are waited for and not taken.
+pub fn each(
+    request: &Request,
+    breakage: Option<&str>,
+    (seeds, jobs): (u64, usize),
+    take: impl FnMut(&Request, std::io::Result<Outcome>) -> ControlFlow<()> + Send,
+) {
+    let next = AtomicU64::new(0);
+    let taking = Mutex::new((take, false));
+    let taking = || taking.lock().unwrap_or_else(PoisonError::into_inner);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= seeds || taking().1 {
+                        return;
+                    }
+                    let request = Request { seed: request.seed + number, ..request.clone() };
+                    let outcome = child::run(&request, breakage);
+                    let (take, enough) = &mut *taking();
+                    if !*enough {
+                        *enough = take(&request, outcome).is_break();
+                    }
+                }
+            });
+        }
+    });
 }
 
 #[derive(Debug, Default)]
