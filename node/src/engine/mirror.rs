@@ -77,11 +77,10 @@ impl Engine {
     /// The store fails.
     pub fn deleted_mirrors(&self) -> Result<Vec<BranchId>, EngineError> {
         let mut deleted = Vec::new();
-        for number in self.mirrors.keys() {
+        // Also one that can't be written, and so is not open: its file is known still.
+        for number in self.mirror_files.keys() {
             let database = self.store.database(*number)?;
-            let found =
-                self.environment.file_identity(&database.path).map_err(ApplyError::Files)?;
-            if self.mirror_files.get(number) != found.as_ref() {
+            if database.state == DatabaseState::Mirrored && self.is_deleted(&database)? {
                 deleted.push(self.branch_of(&database)?.id);
             }
         }
@@ -116,7 +115,7 @@ impl Engine {
                     (
                         Severity::Critical,
                         "Its batches are safe in the journal; the mirror stays as it was before. \
-                         Keep its file for inspection.",
+                         Move its file away for inspection: it is made anew within a minute.",
                     )
                 };
                 self.raise(
@@ -190,18 +189,25 @@ impl Engine {
 
     /// A mirror that somebody deleted or replaced is let go of: it is made anew.
     fn look_for_deleted(&mut self, database: &DatabaseRow) -> Result<(), EngineError> {
-        let found = self.environment.file_identity(&database.path).map_err(ApplyError::Files)?;
-        if self.mirrors.contains_key(&database.number)
-            && self.mirror_files.get(&database.number) != found.as_ref()
-        {
+        if self.is_deleted(database)? {
             tracing::warn!(database = %database.name, "its mirror is gone and is made anew");
             self.mirrors.remove(&database.number);
+            let found =
+                self.environment.file_identity(&database.path).map_err(ApplyError::Files)?;
             for suffix in if found.is_none() { &["-wal", "-shm"][..] } else { &[] } {
                 let path = beside(&database.path, suffix);
                 self.environment.remove_file(&path).map_err(ApplyError::Files)?;
             }
+            self.mirror_files.remove(&database.number);
         }
         Ok(())
+    }
+
+    /// Whether another file stands where the mirror was when it was opened last, or none.
+    fn is_deleted(&self, database: &DatabaseRow) -> Result<bool, EngineError> {
+        let Some(known) = self.mirror_files.get(&database.number) else { return Ok(false) };
+        let found = self.environment.file_identity(&database.path).map_err(ApplyError::Files)?;
+        Ok(found.as_ref() != Some(known))
     }
 
     fn note_applied(

@@ -16,7 +16,8 @@ const LOOK: Duration = Duration::from_secs(60);
 
 /// Applies whatever arrives, until the site stops.
 pub async fn run(site: Site) {
-    // A mirror whose batch can't be applied is left alone until the node starts anew.
+    // A mirror whose batch can't be applied is left alone until its file is moved away or the
+    // node starts anew.
     let mut stuck = BTreeSet::new();
     let all = loop {
         match site.step("mirrors.read", |engine| Ok(engine.mirrored()?)).await {
@@ -40,7 +41,10 @@ pub async fn run(site: Site) {
             due.append(&mut later);
         }
         if Instant::now() >= look {
-            due.extend(deleted(&site).await);
+            for branch in deleted(&site).await {
+                stuck.remove(&branch);
+                due.insert(branch);
+            }
             look = Instant::now() + LOOK;
         }
         let mut failed = round(&site, due, &mut stuck).await;

@@ -37,9 +37,6 @@ pub struct Checker {
     batches: BTreeMap<At, u64>,
     /// How much of whose database each site held at the last look.
     held_before: BTreeMap<(At, At), u64>,
-    /// Copies, by site and origin, that somebody damaged or put right: a node that could not write
-    /// one leaves it alone until it starts anew.
-    left_alone: BTreeSet<(At, At)>,
     /// Copies, by site and origin, that lack what their site holds.
     standing: BTreeMap<(At, At), Standing>,
     looks: u64,
@@ -58,7 +55,6 @@ impl Checker {
             burned: BTreeSet::new(),
             batches: BTreeMap::new(),
             held_before: BTreeMap::new(),
-            left_alone: BTreeSet::new(),
             standing: BTreeMap::new(),
             looks: 0,
         }
@@ -117,7 +113,6 @@ impl Checker {
     /// Somebody damages a copy, or it was put right.
     pub fn spoiled(&mut self, site: At, origin: At, spoiled: bool) {
         self.copies.spoil(site, origin, spoiled);
-        self.left_alone.insert((site, origin));
     }
 
     /// A computer has lost its power.

@@ -22,16 +22,13 @@ impl Drive<'_> {
     pub(super) fn look_for_standstill(&mut self, current: &BTreeMap<At, Books>) -> Checked {
         let now = self.now();
         for (site, books) in current {
-            if !self.shops[site.0].is_on() {
-                self.checker.left_alone.retain(|(at, _)| at != site);
-            }
             let well = self.is_well(*site);
             for (origin, holding) in &books.holdings {
                 let Some(origin) = self.checker.site(*origin) else { continue };
                 // Without the base nothing can be applied.
                 let even = holding.durable == 0 || holding.applied >= holding.visible;
                 let copy = (*site, origin);
-                if origin == *site || !well || even || self.checker.left_alone.contains(&copy) {
+                if origin == *site || !well || even {
                     self.checker.standing.remove(&copy);
                     continue;
                 }
