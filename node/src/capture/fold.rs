@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 pub struct Folded {
     /// What changed, each row once, in its final form; a key that took other bits is two rows.
     pub changes: Vec<RowChange>,
-    /// Tables that have fewer rows than images: [`super::Rescan::vanished`] is due.
+    /// Tables that have fewer rows than images: the rest are to be looked for.
     pub miscounted: Vec<TableIndex>,
 }
 

@@ -1,6 +1,6 @@
 //! Lives a plan: shops open and close, applications work, faults begin and end, and the checker
 //! looks, all in one loop over an agenda in virtual time. What a fault does is in
-//! [`crate::faults`], what must hold in [`crate::checker`].
+//! `faults`, what must hold in `checker`.
 
 mod agenda;
 mod day;

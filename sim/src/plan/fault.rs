@@ -1,5 +1,5 @@
 //! What can go wrong, as a plan names it: which fault, where. How it is brought about and how it is
-//! told that it happened is [`crate::faults`]'s.
+//! told that it happened is `faults`'s.
 
 use std::fmt;
 use std::time::Duration;
