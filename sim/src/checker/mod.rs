@@ -120,7 +120,8 @@ impl Checker {
         self.copies.forgive(site);
     }
 
-    /// A batch of the origin is damaged in the carrier's journal for good.
+    /// A batch of the origin is damaged in the carrier's journal for good, or a site's own lines
+    /// were, by a disk that lied: what peers say of that stands.
     pub fn rotten(&mut self, carrier: At, origin: At) {
         self.rotten.insert((carrier, origin));
     }

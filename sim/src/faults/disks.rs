@@ -88,10 +88,12 @@ impl Drive<'_> {
                     "{}'s node is at odds with its disk, and says so",
                     self.name(at)
                 ));
+                self.checker.rotten(at, at);
                 self.give_up(at).await
             }
             Err(what) => {
                 self.tell(format!("{}'s journal is spoiled: {what}", self.name(at)));
+                self.checker.rotten(at, at);
                 self.give_up(at).await
             }
         }
