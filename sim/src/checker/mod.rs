@@ -82,6 +82,11 @@ impl Checker {
         self.looks
     }
 
+    /// How much of the origin's batches a site held last.
+    pub fn held_last(&mut self, site: At, origin: At, held: u64) {
+        self.held_before.insert((site, origin), held);
+    }
+
     /// A site will not come back.
     pub fn burned(&mut self, at: At) {
         self.burned.insert(at);

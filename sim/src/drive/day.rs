@@ -15,8 +15,21 @@ const MINUTE: Duration = Duration::from_secs(60);
 const LOOK_MINUTES: u64 = 40;
 /// How long a NAT keeps a mapping.
 const NAT_IDLE: Duration = Duration::from_secs(60);
+/// F8: after so many minutes it is looked whether there was a storm: packets between two sites.
+const RUSH_MINUTES: u64 = 10;
+const RUSH_PACKETS: u64 = 3000;
+const RUSH_PACKETS_A_MINUTE: u64 = 300;
 /// How many days longer a run may last until its last fault has fired.
 const EXTRA: u32 = 3;
+
+/// A morning on which several PCs were switched on in the same second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rush {
+    at: Duration,
+    /// Packets sent until then.
+    packets: u64,
+    booted: u64,
+}
 
 impl Drive<'_> {
     /// The sites join, and what is planned is put on the agenda.
@@ -159,6 +172,7 @@ impl Drive<'_> {
             Item::End(place) => self.end_fault(place).await,
             Item::Look => {
                 self.look().await?;
+                self.look_at_rush()?;
                 let next = MINUTE * (1 + self.random.below(LOOK_MINUTES)) as u32;
                 self.put_in(next, Item::Look);
                 Ok(())
@@ -191,8 +205,49 @@ impl Drive<'_> {
         self.agenda.strike_out(|item| *item == Item::Act(at));
         self.put_in(MINUTE, Item::Act(at));
         if self.shops[at.0].condition != Condition::On && !self.shops[at.0].held {
+            let begun = self.now();
             self.boot(at).await?;
+            if self.plan.is_rush(day) && self.shops[at.0].is_on() {
+                self.note_rush(begun);
+            }
         }
+        Ok(())
+    }
+
+    /// One more is switched on in the morning's second (F8).
+    fn note_rush(&mut self, at: Duration) {
+        let packets = self.world.figures().packets;
+        let same = self.rush.filter(|rush| at - rush.at <= Duration::from_secs(1));
+        let mut rush = same.unwrap_or(Rush { at, packets, booted: 0 });
+        rush.booted += 1;
+        self.rush = Some(rush);
+    }
+
+    /// F8: who all come at once find one another without a storm.
+    fn look_at_rush(&mut self) -> Checked {
+        let Some(rush) = self.rush else { return Ok(()) };
+        let minutes = (self.now() - rush.at).as_secs() / 60;
+        if minutes < RUSH_MINUTES {
+            return Ok(());
+        }
+        self.rush = None;
+        if rush.booted < 2 {
+            return Ok(());
+        }
+        let packets = self.world.figures().packets - rush.packets;
+        let pairs = (self.shops.len() * (self.shops.len() - 1) / 2) as u64;
+        let limit = pairs * (RUSH_PACKETS + RUSH_PACKETS_A_MINUTE * minutes);
+        if packets > limit {
+            return Err(self.broken(
+                "G: no storm when all come back at once",
+                format!(
+                    "{} sites were switched on in the same second, and in {minutes} minutes \
+                     {packets} packets were sent (limit {limit}).",
+                    rush.booted
+                ),
+            ));
+        }
+        self.note_fired(8);
         Ok(())
     }
 

@@ -93,6 +93,7 @@ pub struct Drive<'a> {
     /// Faults that could not begin, or have not fired yet.
     pub(crate) waiting: usize,
     pub(crate) random: Random,
+    rush: Option<day::Rush>,
     /// Seconds between two acts of an application, on average.
     pace: u64,
 }
@@ -114,6 +115,7 @@ impl<'a> Drive<'a> {
             ordinary,
             waiting: plan.events.len(),
             random: plan.dice("drive"),
+            rush: None,
             pace: plan.pace(),
         }
     }

@@ -140,6 +140,8 @@ impl Drive<'_> {
                 let same = self.same(origin, &original, site, &mirror);
                 let identical = same.as_ref().is_ok_and(|same| same.identical());
                 if shows == Some(latest) && identical {
+                    // F47: what was applied here has come back to nobody as a change.
+                    self.note_fired(47);
                     continue;
                 }
                 let what = format!(

@@ -181,6 +181,12 @@ impl Drive<'_> {
 
     /// A site is no more: it does not come back.
     pub(super) async fn give_up(&mut self, at: At) -> Checked {
+        // What it holds now is the last that can be known of it.
+        for origin in self.places() {
+            if let Some(held) = self.held(at, origin) {
+                self.checker.held_last(at, origin, held);
+            }
+        }
         // Nothing more is looked at there: its disk is gone.
         self.shops[at.0].burned = true;
         self.shops[at.0].set_open(false);

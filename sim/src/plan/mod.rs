@@ -108,8 +108,16 @@ impl Plan {
     /// How long after eight a shop opens, and after closing time it closes.
     pub fn late(&self, at: At, day: u32) -> (Duration, Duration) {
         let mut dice = self.dice(&format!("late {day} {}", at.0));
-        let opens = if self.life.rush { Duration::ZERO } else { MINUTE * dice.below(20) as u32 };
+        let opens = MINUTE * dice.below(20) as u32;
+        let opens = if self.is_rush(day) { Duration::ZERO } else { opens };
         (opens, MINUTE * dice.below(30) as u32)
+    }
+
+    /// Whether all that were off are switched on in the same second that morning (F8).
+    pub fn is_rush(&self, day: u32) -> bool {
+        let now_and_then =
+            || self.request.scenario == "mix" && self.dice(&format!("rush {day}")).below(4) == 0;
+        self.life.rush || now_and_then()
     }
 
     /// Seconds between two acts of an application, on average.
