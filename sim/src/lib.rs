@@ -26,6 +26,7 @@ mod content;
 pub mod disk;
 pub mod drive;
 mod faults;
+pub mod log;
 mod network;
 pub mod oracle;
 pub mod outcome;

@@ -28,6 +28,9 @@ struct Arguments {
     /// Draw the run into a file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Print the nodes' own log beside the story, as far as this lets it: node=debug, for instance
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
     /// Make a failing run smaller
     #[arg(long)]
     shrink: bool,
@@ -74,7 +77,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Arguments { which, twice, json, html, shrink, list, command } = Arguments::parse();
+    let Arguments { which, twice, json, html, log, shrink, list, command } = Arguments::parse();
     let done = match command {
         Some(Command::Swarm { which, seeds, jobs, until_failure, failures }) => {
             let size = Size { seeds, jobs, until_failure, failures: &failures };
@@ -88,7 +91,9 @@ fn main() -> ExitCode {
             Ok(true)
         }
         None if shrink => shrink::run(&which).map(|_| true),
-        None => run::run(&which, Telling { twice, json, html: html.as_deref() }),
+        None => log
+            .map_or(Ok(()), |filter| sim::log::print(&filter))
+            .and_then(|()| run::run(&which, Telling { twice, json, html: html.as_deref() })),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -3,8 +3,37 @@
 
 use crate::sql::{from_sql, quoted};
 use conflict::Value;
-use protocol::schema::{ObjectKind, Schema, Table};
+use protocol::schema::{ObjectKind, Schema, Table, TableIndex};
 use rusqlite::Connection;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The defaults of one schema's tables, found when they are first asked for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Defaults(RefCell<BTreeMap<TableIndex, Arc<[Option<Value>]>>>);
+
+impl Defaults {
+    /// Those of a table; the schema is the same each time.
+    pub fn of(
+        &self,
+        schema: &Schema,
+        index: TableIndex,
+        table: &Table,
+    ) -> Arc<[Option<Value>]> {
+        let mut known = self.0.borrow_mut();
+        Arc::clone(known.entry(index).or_insert_with(|| defaults(schema, table).into()))
+    }
+}
+
+/// They follow from the schema.
+impl PartialEq for Defaults {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Defaults {}
 
 /// Per column of a table, what rows have that were there before the column. None where SQLite
 /// would not add such a column to a table with rows, or where this can't be known.

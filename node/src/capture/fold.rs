@@ -1,14 +1,12 @@
 //! The compare half of a harvest: rows as read against their images, bit for bit. What differs
 //! becomes changes, and the images follow, in a transaction that the caller commits.
 
-use super::defaults::defaults;
 use super::error::CaptureError;
 use super::harvest::{NotedRow, Notes};
 use super::images::{Captured, Images, pack, unpack};
 use conflict::{Timestamp, Value};
 use protocol::change::{Assignment, Operation, RowChange};
-use protocol::schema::{ColumnIndex, RowIdentity, Schema, Table, TableIndex};
-use std::collections::BTreeMap;
+use protocol::schema::{ColumnIndex, RowIdentity, Table, TableIndex};
 
 /// What a reading came to.
 #[derive(Debug, Default)]
@@ -31,7 +29,6 @@ pub fn fold(
     stamp: Timestamp,
 ) -> Result<Folded, CaptureError> {
     let mut folded = Folded::default();
-    let mut widths = Defaults { schema: &captured.schema, known: BTreeMap::new() };
     for ((index, key), noted) in &notes.rows {
         let (Some(table), Some(number)) = (captured.schema.table(*index), captured.number(*index))
         else {
@@ -62,8 +59,8 @@ pub fn fold(
                 let before = unpack(&image.row)?;
                 let old_key = key_values(table, &before);
                 if old_key == key_values(table, row) {
-                    let widths = widths.of(*index, table);
-                    let Some(operation) = difference(table, &before, row, widths) else {
+                    let defaults = captured.defaults.of(&captured.schema, *index, table);
+                    let Some(operation) = difference(table, &before, row, &defaults) else {
                         continue; // only columns that were added since, and have their default
                     };
                     images.put(number, key, stamp, &after)?;
@@ -87,18 +84,6 @@ pub fn fold(
         }
     }
     Ok(folded)
-}
-
-/// The defaults of tables, looked up when a short image is met.
-struct Defaults<'a> {
-    schema: &'a Schema,
-    known: BTreeMap<TableIndex, Vec<Option<Value>>>,
-}
-
-impl Defaults<'_> {
-    fn of(&mut self, index: TableIndex, table: &Table) -> &[Option<Value>] {
-        self.known.entry(index).or_insert_with(|| defaults(self.schema, table))
-    }
 }
 
 /// A row as an insert carries it.

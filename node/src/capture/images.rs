@@ -7,6 +7,7 @@
 //! the key's values in the form in which SQLite's uniqueness takes them for equal: an integral
 //! REAL is the INTEGER.
 
+use super::defaults::Defaults;
 use super::error::CaptureError;
 use crate::environment::FileIdentity;
 use conflict::{Timestamp, Value};
@@ -34,6 +35,8 @@ pub struct Captured {
     pub schema: Schema,
     /// Per table of the schema, in its order, the number in the log. Never 0.
     pub numbers: Vec<i64>,
+    /// What rows have that are older than their columns.
+    pub(super) defaults: Defaults,
 }
 
 /// The last note that a harvest has read.
@@ -259,7 +262,7 @@ impl<'c> Images<'c> {
         let schema: Schema =
             rmp_serde::from_slice(&schema).map_err(|_| CaptureError::Unreadable("schema"))?;
         let numbers = self.numbers(&schema)?;
-        Ok(Some((position, Captured { schema, numbers }, Sequence(schema_at))))
+        Ok(Some((position, Captured { schema, numbers, defaults: Defaults::default() }, Sequence(schema_at))))
     }
 
     /// Remembers where a harvest left the file. For the schema: [`Images::store_schema`].
@@ -310,7 +313,8 @@ impl<'c> Images<'c> {
             .execute(params![self.database, table.name])
             .map_err(CaptureError::Store)?;
         }
-        Ok(Captured { schema: schema.clone(), numbers: self.numbers(schema)? })
+        let numbers = self.numbers(schema)?;
+        Ok(Captured { schema: schema.clone(), numbers, defaults: Defaults::default() })
     }
 
     fn numbers(&self, schema: &Schema) -> Result<Vec<i64>, CaptureError> {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// The first wait after a failed dial; it doubles up to the greatest, each with jitter, so that
 /// sites that all come on at eight o'clock don't dial in step.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-const GREATEST_WAIT: Duration = Duration::from_secs(60);
+const GREATEST_WAIT: Duration = Duration::from_secs(120);
 /// A connection that lasted this long was a good one: the next dial does not wait longer.
 const LASTING: Duration = Duration::from_secs(10);
 /// The site with the greater id lets the other dial first.
@@ -90,48 +90,70 @@ async fn dial(site: Site, peer: SiteId) {
         if site.0.hub.is_stopping() {
             return;
         }
-        if site.0.hub.is_connected(peer) || member.addresses.is_empty() {
-            wait = FIRST_WAIT;
+        let begun = Instant::now();
+        let talked = if site.0.hub.is_connected(peer) {
+            while site.0.hub.is_connected(peer) {
+                changed.as_mut().await;
+                changed.set(site.0.hub.topology());
+                changed.as_mut().enable();
+            }
+            true
+        } else if member.addresses.is_empty() {
             changed.await;
             continue;
+        } else {
+            connect(&site, &member).await
+        };
+        // Whoever dialled: a connection that always ends at once, since something is wrong with
+        // it, costs the line each time.
+        if talked && begun.elapsed() >= LASTING {
+            wait = FIRST_WAIT;
         }
-        site.0.hub.set_dialling(peer, true);
-        let link = reach(&site, &member).await;
-        site.0.hub.set_dialling(peer, false);
-        match link {
-            Ok(link) if !site.0.hub.is_connected(peer) => {
-                let begun = Instant::now();
-                let talked = exchange::run(site.clone(), link, peer, true).await;
-                // One that always ends at once, since something is wrong with it, costs the line
-                // each time.
-                if talked && begun.elapsed() >= LASTING {
-                    wait = FIRST_WAIT;
-                }
-            }
-            Ok(_) => continue,
-            Err(reason) => tracing::debug!(site = %member.name, reason, "not reached"),
+        if wait_before_dialling(&site, &member, wait).await {
+            wait = FIRST_WAIT;
+        } else {
+            wait = (wait * 2).min(GREATEST_WAIT);
         }
-        // A change of the peer's addresses ends the wait; other changes don't shorten it.
-        let until = Instant::now() + jitter(&site, wait);
-        wait = (wait * 2).min(GREATEST_WAIT);
-        loop {
-            let changed = site.0.hub.topology();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            let addresses = site
-                .0
-                .hub
-                .membership()
-                .member(peer)
-                .map(|member| member.addresses.clone())
-                .unwrap_or_default();
-            if site.0.hub.is_connected(peer) || addresses != member.addresses {
-                wait = FIRST_WAIT;
-                break;
-            }
-            if tokio::time::timeout_at(until, changed).await.is_err() {
-                break;
-            }
+    }
+}
+
+/// Dials a member and talks with it until the link ends; returns whether they came to talk.
+async fn connect(site: &Site, member: &Member) -> bool {
+    let peer = member.site;
+    site.0.hub.set_dialling(peer, true);
+    let link = reach(site, member).await;
+    site.0.hub.set_dialling(peer, false);
+    match link {
+        Ok(link) if !site.0.hub.is_connected(peer) => {
+            exchange::run(site.clone(), link, peer, true).await
+        }
+        Ok(_) => false,
+        Err(reason) => {
+            tracing::debug!(site = %member.name, reason, "not reached");
+            false
+        }
+    }
+}
+
+/// Waits, unless the member is connected already, or there is news that makes it worth while to
+/// dial at once: that is returned.
+async fn wait_before_dialling(site: &Site, member: &Member, wait: Duration) -> bool {
+    let was_cut_off = site.0.hub.connected().is_empty();
+    let until = Instant::now() + jitter(site, wait);
+    loop {
+        let changed = site.0.hub.topology();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        let now = site.0.hub.membership().member(member.site).cloned();
+        if now.is_none_or(|now| now.addresses != member.addresses) {
+            return true;
+        }
+        let connected = site.0.hub.is_connected(member.site);
+        if was_cut_off && !connected && !site.0.hub.connected().is_empty() {
+            return true; // the line is back
+        }
+        if connected || tokio::time::timeout_at(until, changed).await.is_err() {
+            return false;
         }
     }
 }

@@ -18,9 +18,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// How often the side that dialled keeps the link, and a NAT's mapping, alive.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub const KEEP_ALIVE: Duration = Duration::from_secs(25);
 /// After how much silence a link counts as dead.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a handshake may take, on the worst of lines.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);

@@ -1,9 +1,12 @@
 //! What a site's `node.db` says, read as any SQLite file: how far each branch is, and how far others
 //! are said to be.
 
+use crate::disk::Disk;
+use crate::plan::At;
 use conflict::SiteId;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// How far a branch is at a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +64,36 @@ impl Books {
             books.claims.insert((site(row.get(0)?), site(row.get(1)?)), unsigned(row.get(2)?));
         }
         Ok(books)
+    }
+}
+
+/// The books of all sites, each read again only when its file has changed.
+#[derive(Debug, Default)]
+pub struct Shelf(BTreeMap<At, (u64, Books)>);
+
+impl Shelf {
+    /// A site's books as a power cut would leave them, and as they are.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn read(
+        &mut self,
+        at: At,
+        disk: &Disk,
+        path: &Path,
+    ) -> rusqlite::Result<(Books, Books)> {
+        let mutations = disk.mutations(path);
+        let known = self.0.get(&at).filter(|(then, _)| *then == mutations);
+        let current = match known {
+            Some((_, books)) => books.clone(),
+            None => Books::read(&disk.look(path)?)?,
+        };
+        self.0.insert(at, (mutations, current.clone()));
+        let durable = match disk.is_settled(path) {
+            true => current.clone(),
+            false => Books::read(&disk.look_durable(path)?)?,
+        };
+        Ok((durable, current))
     }
 }
 

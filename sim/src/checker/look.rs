@@ -91,10 +91,7 @@ impl Drive<'_> {
             if self.shops[at.0].burned || !disk.exists(&path) {
                 continue;
             }
-            let read = |opened: rusqlite::Result<rusqlite::Connection>| Books::read(&opened?);
-            let books = read(disk.look_durable(&path))
-                .and_then(|durable| Ok((durable, read(disk.look(&path))?)));
-            match books {
+            match self.checker.shelf.read(at, disk, &path) {
                 Ok((lasting, now)) => {
                     durable.insert(at, lasting);
                     current.insert(at, now);

@@ -14,6 +14,7 @@ mod standstill;
 pub use books::Books;
 
 use crate::plan::At;
+use books::Shelf;
 use conflict::SiteId;
 use copies::Copies;
 use node::status::Status;
@@ -25,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Checker {
     ids: BTreeMap<SiteId, At>,
     copies: Copies,
+    shelf: Shelf,
     /// Sites whose database's file is not their own for a while.
     not_themselves: BTreeSet<At>,
     /// Sites whose clock was wrong at any time.
@@ -48,6 +50,7 @@ impl Checker {
         Self {
             ids: BTreeMap::new(),
             copies: Copies::new(sites),
+            shelf: Shelf::default(),
             not_themselves: BTreeSet::new(),
             wrong_clocks: BTreeSet::new(),
             rotten: BTreeSet::new(),

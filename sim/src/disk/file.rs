@@ -86,6 +86,11 @@ impl Content {
         &self.given_up
     }
 
+    /// Whether a power cut would leave it as it is.
+    pub fn is_settled(&self) -> bool {
+        self.writes.is_empty() && self.given_up.is_empty()
+    }
+
     /// Bytes held beside the image.
     pub fn overhead(&self) -> u64 {
         let earlier: usize = self.earlier.iter().map(|(_, bytes)| bytes.len()).sum();

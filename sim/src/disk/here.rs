@@ -12,6 +12,7 @@ use crate::random::Random;
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A process and the disk of its computer.
 #[derive(Clone, Debug)]
@@ -58,6 +59,15 @@ pub(super) fn with_given<T>(work: impl FnOnce(&mut Given) -> T) -> Option<T> {
 /// Whether this thread has a world.
 pub(super) fn is_world() -> bool {
     with_given(|_| ()).is_some()
+}
+
+/// How long the world on this thread has lasted, and the computer that works, if one does.
+pub fn moment() -> Option<(Duration, Option<String>)> {
+    with_given(|given| {
+        let computer = given.caller.as_ref().map(|caller| caller.disk.root.as_str());
+        let computer = computer.and_then(|root| root.rsplit('/').next()).map(str::to_owned);
+        (given.clock.elapsed(), computer)
+    })
 }
 
 /// The disk for copies to look at.

@@ -29,6 +29,7 @@ mod watches;
 
 pub use cut::Damage;
 pub use faults::{Faults, Kind, Struck};
+pub use here::moment;
 pub use look::Copied;
 pub use process::{Failure, Process};
 
@@ -202,6 +203,11 @@ impl Disk {
     /// `-journal` were touched since.
     pub fn mutations(&self, path: &Path) -> u64 {
         self.state().mutations(text(path))
+    }
+
+    /// Whether a power cut would leave the database at a path as it is.
+    pub fn is_settled(&self, path: &Path) -> bool {
+        self.state().is_settled(text(path))
     }
 
     /// Bytes of memory that all files take, durable or not.

@@ -116,6 +116,11 @@ impl Names {
         self.pending.clear();
     }
 
+    /// Whether a name is the one that a power cut leaves.
+    pub fn is_settled(&self, path: &str) -> bool {
+        !self.pending.iter().any(|change| change.paths().any(|changed| changed == path))
+    }
+
     /// Takes the power: of each name's changes, the newest may be undone. Returns how many were.
     pub fn cut(&mut self, random: &mut Random) -> u64 {
         if self.pending.is_empty() {

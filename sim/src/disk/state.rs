@@ -465,6 +465,15 @@ impl State {
             .unwrap_or(0)
     }
 
+    /// Whether a power cut would leave a database, its `-wal` and its `-journal` as they are.
+    pub fn is_settled(&self, path: &str) -> bool {
+        super::look::SUFFIXES.iter().all(|suffix| {
+            let path = format!("{path}{suffix}");
+            let file = self.names.find(&path).and_then(|inode| self.files.get(&inode));
+            self.names.is_settled(&path) && file.is_none_or(|file| file.content.is_settled())
+        })
+    }
+
     /// What all files take, each content counted once.
     pub fn bytes(&self) -> u64 {
         let mut counted = BTreeSet::new();

@@ -41,6 +41,9 @@ pub(super) fn reseed() {
 }
 
 fn registered() -> Option<Unix> {
+    // SAFETY: takes one int, and is called before SQLite is initialized, by the first call of it;
+    // if it was in use before, the answer is MISUSE and nothing has changed.
+    unsafe { ffi::sqlite3_config(ffi::SQLITE_CONFIG_MEMSTATUS, 0) };
     // SAFETY: no name asks for the default VFS, which is valid for ever or null; nothing else in
     // this process registers one.
     let unix = unsafe { *ffi::sqlite3_vfs_find(std::ptr::null()).as_ref()? };
