@@ -1,7 +1,7 @@
 //! The nodes' own log, with the world's time and the computer that a line comes from.
 
-use crate::disk;
 use crate::chronicle::clock;
+use crate::disk;
 use std::fmt;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;

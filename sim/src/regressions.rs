@@ -52,6 +52,17 @@ pub const REGRESSIONS: &[Regression] = &[
         days: 1,
         sites: 3,
     },
+    Regression {
+        name: "two sites dial one another in a storm",
+        story: "A site with a full disk closed each connection as soon as it was made. The wait \
+                before the next dial began anew whenever the other side had dialled: 30,000 \
+                connections in an hour.",
+        test: "",
+        scenario: "mix",
+        seed: 6,
+        days: 2,
+        sites: 3,
+    },
 ];
 
 #[cfg(test)]

@@ -15,12 +15,7 @@ pub(super) struct Defaults(RefCell<BTreeMap<TableIndex, Arc<[Option<Value>]>>>);
 
 impl Defaults {
     /// Those of a table; the schema is the same each time.
-    pub fn of(
-        &self,
-        schema: &Schema,
-        index: TableIndex,
-        table: &Table,
-    ) -> Arc<[Option<Value>]> {
+    pub fn of(&self, schema: &Schema, index: TableIndex, table: &Table) -> Arc<[Option<Value>]> {
         let mut known = self.0.borrow_mut();
         Arc::clone(known.entry(index).or_insert_with(|| defaults(schema, table).into()))
     }

@@ -262,7 +262,11 @@ impl<'c> Images<'c> {
         let schema: Schema =
             rmp_serde::from_slice(&schema).map_err(|_| CaptureError::Unreadable("schema"))?;
         let numbers = self.numbers(&schema)?;
-        Ok(Some((position, Captured { schema, numbers, defaults: Defaults::default() }, Sequence(schema_at))))
+        Ok(Some((
+            position,
+            Captured { schema, numbers, defaults: Defaults::default() },
+            Sequence(schema_at),
+        )))
     }
 
     /// Remembers where a harvest left the file. For the schema: [`Images::store_schema`].

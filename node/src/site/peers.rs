@@ -148,12 +148,15 @@ async fn wait_before_dialling(site: &Site, member: &Member, wait: Duration) -> b
         if now.is_none_or(|now| now.addresses != member.addresses) {
             return true;
         }
-        let connected = site.0.hub.is_connected(member.site);
-        if was_cut_off && !connected && !site.0.hub.connected().is_empty() {
-            return true; // the line is back
-        }
-        if connected || tokio::time::timeout_at(until, changed).await.is_err() {
+        let connected = site.0.hub.connected();
+        if connected.contains(&member.site) {
             return false;
+        }
+        // The line is back, if another link that is there now lasts.
+        let line_is_back = was_cut_off && !connected.is_empty();
+        let look_again = if line_is_back { until.min(Instant::now() + LASTING) } else { until };
+        if tokio::time::timeout_at(look_again, changed).await.is_err() {
+            return line_is_back && look_again < until;
         }
     }
 }

@@ -76,12 +76,7 @@ impl Shelf {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn read(
-        &mut self,
-        at: At,
-        disk: &Disk,
-        path: &Path,
-    ) -> rusqlite::Result<(Books, Books)> {
+    pub fn read(&mut self, at: At, disk: &Disk, path: &Path) -> rusqlite::Result<(Books, Books)> {
         let mutations = disk.mutations(path);
         let known = self.0.get(&at).filter(|(then, _)| *then == mutations);
         let current = match known {

@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 /// least: G.
 const BYTES_A_BATCH: u64 = 4096;
 const BYTES_AT_LEAST: u64 = 64 << 20;
+/// Bytes of memory that the whole world may take for each site, disks not counted: G.
+const MEMORY: u64 = 128 << 20;
 
 impl Drive<'_> {
     /// Looks at everything that can be looked at now.
@@ -21,8 +23,10 @@ impl Drive<'_> {
             self.settle_accounts(at)?;
         }
         self.look_at_copies()?;
+        self.look_at_courtesy()?;
         let books = self.look_at_claims()?;
         self.look_at_promises(&books).await?;
+        self.look_at_memory()?;
         self.look_at_sizes(&books)
     }
 
@@ -190,6 +194,18 @@ impl Drive<'_> {
         Ok(())
     }
 
+    /// G: the process, which is all nodes and all applications, does not grow without bound.
+    fn look_at_memory(&self) -> Checked {
+        let places = self.places();
+        let disks: u64 = places.iter().map(|at| self.world.disk(self.name(*at)).bytes()).sum();
+        let used = resident().saturating_sub(disks);
+        if used > MEMORY * places.len() as u64 {
+            let what = format!("The process holds {used} bytes beside its disks.");
+            return Err(self.broken("G: memory stays bounded", what));
+        }
+        Ok(())
+    }
+
     /// G: a node's directory does not grow beyond what it has to keep.
     fn look_at_sizes(&mut self, books: &BTreeMap<At, Books>) -> Checked {
         for (at, books) in books {
@@ -226,4 +242,11 @@ impl Drive<'_> {
     pub(crate) fn node_db(&self, at: At) -> std::path::PathBuf {
         self.world.node_db(self.name(at))
     }
+}
+
+/// Bytes of memory that this process holds; 0 where the system does not tell.
+fn resident() -> u64 {
+    let told = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = told.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * 4096
 }

@@ -5,6 +5,7 @@
 
 mod books;
 mod copies;
+mod courtesy;
 mod crash;
 mod damage;
 mod journals;
@@ -17,6 +18,7 @@ use crate::plan::At;
 use books::Shelf;
 use conflict::SiteId;
 use copies::Copies;
+use courtesy::Courtesy;
 use node::status::Status;
 use standstill::Standing;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Checker {
     ids: BTreeMap<SiteId, At>,
     copies: Copies,
+    courtesy: Courtesy,
     shelf: Shelf,
     /// Sites whose database's file is not their own for a while.
     not_themselves: BTreeSet<At>,
@@ -50,6 +53,7 @@ impl Checker {
         Self {
             ids: BTreeMap::new(),
             copies: Copies::new(sites),
+            courtesy: Courtesy::default(),
             shelf: Shelf::default(),
             not_themselves: BTreeSet::new(),
             wrong_clocks: BTreeSet::new(),
