@@ -2,7 +2,7 @@
 //! wrong with it or its peers: the databases here are small.
 
 use crate::drive::{Checked, Drive};
-use crate::plan::At;
+use crate::plan::{At, Fault};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -33,15 +33,27 @@ impl Drive<'_> {
         let now = self.now();
         for at in self.places() {
             let others: Vec<At> = self.places().into_iter().filter(|to| *to != at).collect();
-            let sent: u64 = others
+            let sent: Vec<(&str, u64)> = others
                 .iter()
-                .map(|to| self.world.counts_from(self.name(at), self.name(*to)).bytes)
-                .sum();
+                .map(|to| (self.name(*to), self.world.counts_from(self.name(at), self.name(*to))))
+                .map(|(to, counts)| (to, counts.bytes))
+                .collect();
+            // QUIC needs packets of 1,200 bytes: where they vanish it goes on trying.
+            if self.active.values().any(|active| {
+                matches!(active.event.fault, Fault::SmallPackets(a, b) if a == at || b == at)
+            }) {
+                self.checker.courtesy.0.remove(&at);
+                continue;
+            }
             let limit = BYTES * others.len() as u64;
-            if let Some(bytes) = self.checker.courtesy.hour(at, now, sent)
+            let all = sent.iter().map(|(_, bytes)| bytes).sum();
+            if let Some(bytes) = self.checker.courtesy.hour(at, now, all)
                 && bytes > limit
             {
-                let what = format!("{} sent {bytes} bytes in an hour.", self.name(at));
+                let what = format!(
+                    "{} sent {bytes} bytes in an hour; since it began to each: {sent:?}.",
+                    self.name(at)
+                );
                 return Err(self.broken("G: a site leaves the line to others", what));
             }
         }

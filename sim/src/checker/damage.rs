@@ -13,6 +13,14 @@ impl Drive<'_> {
         of.map(|(_, holding)| holding.held)
     }
 
+    /// The last batch of the origin's that a site holds and may show.
+    pub(crate) fn last_visible(&self, site: At, origin: At) -> Option<u64> {
+        let connection = self.world.disk(self.name(site)).look(&self.node_db(site)).ok()?;
+        let books = Books::read(&connection).ok()?;
+        let of = books.holdings.iter().find(|(id, _)| self.checker.site(**id) == Some(origin));
+        of.map(|(_, holding)| holding.visible)
+    }
+
     /// The commit of the origin that a site's copy shows.
     pub(crate) fn shows(&mut self, site: At, origin: At) -> Option<u64> {
         let till = self.shops[origin.0].till.clone()?;

@@ -98,7 +98,12 @@ impl Drive<'_> {
                         return false;
                     }
                 } else if database.applied_sequence != Some(database.sequence) {
-                    return false;
+                    // Of a site that is gone for good the last run may never be finished.
+                    let gone = database.site.as_deref().filter(|site| self.is_burned(site));
+                    let last = gone.and_then(|site| self.last_visible(at, self.place(site)));
+                    if last.is_none() || database.applied_sequence != last {
+                        return false;
+                    }
                 }
             }
         }

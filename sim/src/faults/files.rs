@@ -24,6 +24,7 @@ impl Drive<'_> {
         let old = path.with_file_name("old-copy.db");
         if matches!(fault, Fault::StaleWal(_)) {
             self.world.disk(name).copy(&path, &old).unwrap();
+            self.leave_behind(at, &path);
             self.pass(20 * MINUTE).await?;
             if !self.at_work(&[at]) {
                 return Ok(Begun::NotNow);
@@ -45,7 +46,11 @@ impl Drive<'_> {
             _ => {}
         }
         self.checker.is_not_itself(at, true);
-        self.must_be_told(at).await?;
+        // An old copy with all that is new in the -wal beside it is the database as it was.
+        let another = !self.is_as_committed(at);
+        if another {
+            self.must_be_told(at).await?;
+        }
         self.pass(10 * MINUTE).await?;
         if matches!(fault, Fault::StaleWal(_)) {
             self.stop_node(at).await?;
@@ -63,7 +68,26 @@ impl Drive<'_> {
         self.checker.is_not_itself(at, false);
         self.shops[at.0].held = false;
         self.shops[at.0].set_open(true);
-        Ok(Begun::Over)
+        Ok(if another { Begun::Over } else { Begun::NotNow })
+    }
+
+    /// Sees to it that a copy made a moment ago is an old one, also with the `-wal` beside it.
+    fn leave_behind(&self, at: At, path: &Path) {
+        let Some(till) = &self.shops[at.0].till else { return };
+        till.perform(Operation::Sale);
+        // Whoever reads may keep it from moving; then it is an old copy another time.
+        let _ = self.world.disk(self.name(at)).edit(path, |connection| {
+            connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))
+        });
+        till.perform(Operation::Sale);
+    }
+
+    /// Whether a site's database holds what its application has committed.
+    fn is_as_committed(&self, at: At) -> bool {
+        let Some(till) = &self.shops[at.0].till else { return false };
+        let looked = self.world.disk(self.name(at)).look(&self.original(at));
+        let checked = looked.and_then(|connection| till.lock().history().check(&connection));
+        matches!(checked, Ok(Ok(())))
     }
 
     /// Moves the database's files away: all of them, or for an old copy beside the `-wal` of today

@@ -4,6 +4,7 @@
 use super::Begun;
 use crate::drive::{Checked, Drive};
 use crate::plan::At;
+use crate::workload::Operation;
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -57,6 +58,9 @@ impl Drive<'_> {
         self.hold(&sites, true);
         self.shut_down(asker).await?;
         let held = self.held(asker, origin);
+        if let Some(till) = self.shops[origin.0].till.clone() {
+            till.perform(Operation::Sale);
+        }
         self.pass(15 * MINUTE).await?;
         let carried = self.hand_over(origin, carrier).await?;
         self.shut_down(origin).await?;
