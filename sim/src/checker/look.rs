@@ -6,7 +6,7 @@ use super::books::Books;
 use crate::chronicle::{Behind, Flow};
 use crate::drive::{Checked, Drive, FILE};
 use crate::oracle;
-use crate::plan::At;
+use crate::plan::{At, Fault};
 use std::collections::BTreeMap;
 
 /// Bytes of a node's directory for each byte that its databases have, and for each batch, and at
@@ -110,6 +110,10 @@ impl Drive<'_> {
             for ((origin, holder), claimed) in &books.claims {
                 let Some(holder) = self.checker.site(*holder) else { continue };
                 let Some(lasting) = durable.get(&holder) else { continue };
+                // What a disk that lies has made of itself is looked at when it no longer does.
+                if self.has_a_lying_disk(holder) {
+                    continue;
+                }
                 let held = lasting.holdings.get(origin).map_or(0, |holding| holding.durable);
                 if *claimed > held {
                     let whose = self.checker.site(*origin).map_or("?", |at| self.name(at));
@@ -128,6 +132,10 @@ impl Drive<'_> {
         self.note_flows(&current);
         self.look_for_standstill(&current)?;
         Ok(durable)
+    }
+
+    fn has_a_lying_disk(&self, at: At) -> bool {
+        self.active.values().any(|active| active.event.fault == Fault::WrongReads(at))
     }
 
     /// What arrived since the last look.
