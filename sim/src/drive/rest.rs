@@ -91,13 +91,22 @@ impl Drive<'_> {
                 if own(&database.site) {
                     let copies = database.copies.iter().flatten();
                     let all = copies.filter(|copy| !burned(&copy.site)).all(|copy| {
+                        let stuck = self.is_stuck(self.place(&copy.site), at);
                         copy.durable_sequence == database.sequence
-                            && copy.applied_sequence == database.sequence
+                            && (copy.applied_sequence == database.sequence || stuck)
                     });
                     if database.safe != Some(true) || database.pending_changes != Some(0) || !all {
                         return false;
                     }
                 } else if database.applied_sequence != Some(database.sequence) {
+                    let of = database.site.as_deref().map(|site| self.place(site));
+                    if of.is_some_and(|origin| self.is_stuck(at, origin)) {
+                        // The node must say so.
+                        if status.alarms.is_empty() {
+                            return false;
+                        }
+                        continue;
+                    }
                     // Of a site that is gone for good the last run may never be finished.
                     let gone = database.site.as_deref().filter(|site| self.is_burned(site));
                     let last = gone.and_then(|site| self.last_visible(at, self.place(site)));
@@ -108,6 +117,11 @@ impl Drive<'_> {
             }
         }
         true
+    }
+
+    /// Whether a copy can't go on, since somebody damaged a batch of it in that site's journal.
+    fn is_stuck(&self, site: At, origin: At) -> bool {
+        self.checker.is_rotten(site, origin)
     }
 
     fn is_burned(&self, name: &str) -> bool {
@@ -137,7 +151,7 @@ impl Drive<'_> {
                 }
             }
             for site in self.places() {
-                if site == origin || self.shops[site.0].burned {
+                if site == origin || self.shops[site.0].burned || self.is_stuck(site, origin) {
                     continue;
                 }
                 let mirror = self.mirror(site, origin);

@@ -138,7 +138,8 @@ impl Drive<'_> {
 
     /// F64: somebody deletes rows in a mirror, and the next batch changes them.
     pub(super) async fn unappliable(&mut self, origin: At) -> Checked<Begun> {
-        let Some(site) = self.places().into_iter().find(|at| *at != origin) else {
+        let left = |at: &At| *at != origin && !self.shops[at.0].burned;
+        let Some(site) = self.places().into_iter().find(left) else {
             return Ok(Begun::NotNow);
         };
         if !self.at_work(&[origin, site]) {
