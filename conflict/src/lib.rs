@@ -4,6 +4,7 @@
 //! randomness: whoever calls it hands in the time. The merge rules of shared mode will live here.
 
 mod clock;
+pub mod row;
 mod rule;
 mod site;
 mod value;
