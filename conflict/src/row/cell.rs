@@ -163,7 +163,6 @@ impl Cell {
         if folding {
             self.fold(bound);
         }
-        let birth = birth.filter(|birth| *birth <= bound);
         let count = self.sets.len();
         let first = |from: Option<Version>| {
             let from = |version| from.is_none_or(|from| version >= from);
@@ -183,7 +182,7 @@ impl Cell {
         if self.sets.is_empty() {
             self.unset = Sum::onto(&Value::Null, self.unset, adds.iter().map(|(_, add)| add));
         }
-        for (version, set) in self.sets.iter_mut().filter(|(version, _)| *version <= bound) {
+        for (version, set) in &mut self.sets {
             let above = adds.iter().filter(|(add, _)| add > version);
             set.sum = Sum::onto(&set.value, set.sum, above.map(|(_, add)| add));
         }

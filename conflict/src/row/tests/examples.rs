@@ -221,6 +221,35 @@ fn a_row_that_was_only_inserted_costs_one_stamp() {
 }
 
 #[test]
+fn what_no_row_packs_to_is_refused() {
+    type Stamp = (i64, u32);
+    let ok = ((5_u64, 1_u32), 0_u8, [0_u32, 1], [7_i64]);
+    let row = |common: (u64, u32), runs: &[u32], inserts: &[Stamp], at: u32, cell: u32, sum| {
+        let set = ((0_i64, 1_u32), 7_i64, 0_u8, sum);
+        let add = ((1_i64, 1_u32), 1_i64);
+        let cells = [(cell, [set], [add], ())];
+        let rest = (inserts, (), (), [(at, (1_i64, 2_u32), 0_u8)], cells);
+        unpacked(&rmp_serde::to_vec(&(common, ok.1, runs, ok.3, rest)).unwrap())
+    };
+    let stamps: &[Stamp] = &[(0, 1), (0, 2)];
+    let none = None::<&str>;
+    assert!(row(ok.0, &ok.2, stamps, 0, 1, none).is_some());
+    assert!(row(ok.0, &ok.2, stamps, 0, 0, none).is_none(), "a column twice");
+    assert!(row(ok.0, &ok.2, stamps, 1, 1, none).is_none(), "a stamp of no cell");
+    assert!(row(ok.0, &ok.2, stamps, 0, 1, Some("1")).is_none(), "a sum of text");
+    assert!(row(ok.0, &[0], stamps, 0, 1, none).is_none(), "half a run");
+    assert!(row(ok.0, &[0, u32::MAX], stamps, 0, 1, none).is_none(), "a run without values");
+    assert!(row(ok.0, &[u32::MAX, 1], stamps, 0, 1, none).is_none(), "a run over the edge");
+    assert!(row(ok.0, &[1, 0, 0, 1], stamps, 0, 1, none).is_some(), "an empty run");
+    assert!(row(ok.0, &ok.2, &[(0, 2), (0, 1)], 0, 1, none).is_none(), "inserts out of order");
+    assert!(row(ok.0, &ok.2, &[(-6, 1)], 0, 1, none).is_none(), "a stamp below zero");
+    assert!(row((5, 300), &ok.2, stamps, 0, 1, none).is_none(), "an unknown site");
+    let top = i64::MAX as u64;
+    assert!(row((top, 1), &ok.2, stamps, 0, 1, none).is_none(), "a stamp over the ceiling");
+    assert!(row((top - 1, 1), &ok.2, stamps, 0, 1, none).is_some());
+}
+
+#[test]
 fn unknown_sites_are_named() {
     let packed = merged(&[(at(1), name("tea"))]).pack(&mut |_| 7);
     let error =

@@ -124,7 +124,7 @@ impl Model {
             }
             Rule::AppendOnly => under(Rule::AppendOnly).next(),
             Rule::SitePriority | Rule::Yields => {
-                let priority = under(Rule::SitePriority).last();
+                let priority = under(Rule::SitePriority).next_back();
                 priority.or(Some((*latest, value.clone())))
             }
             _ => Some((*latest, value.clone())),
