@@ -135,17 +135,15 @@ impl Cell {
             Some(winner) => (winner.value(), winner.set.and_then(|set| set.sum)),
             None => (&Value::Null, self.unset),
         };
-        let adds = self.adds_above(winner.map(|winner| winner.version));
+        let adds = self.adds_above(winner.map(|winner| winner.version)).iter();
         Sum::onto(base, before, adds.map(|(_, amount)| amount))
             .map_or_else(|| base.clone(), Sum::value)
     }
 
     /// The adds above a version, ascending.
-    pub(super) fn adds_above(
-        &self,
-        version: Option<Version>,
-    ) -> impl Iterator<Item = &(Version, Value)> {
-        self.adds.iter().filter(move |(add, _)| version.is_none_or(|version| *add > version))
+    pub(super) fn adds_above(&self, version: Option<Version>) -> &[(Version, Value)] {
+        let below = |version| self.adds.partition_point(|(add, _)| *add <= version);
+        self.adds.get(version.map_or(0, below)..).unwrap_or_default()
     }
 
     /// Folds what lies at or below `bound`, where nothing more will be merged, and tells whether
@@ -222,6 +220,10 @@ fn is_first(set: &Set) -> bool {
 /// Puts an item at its version's place, unless that is taken: then it is the same item.
 fn place<T>(list: &mut Vec<(Version, T)>, version: Version, item: T) {
     if let Err(at) = list.binary_search_by_key(&version, |(version, _)| *version) {
+        if list.is_empty() {
+            // Most lists stay at one.
+            list.reserve_exact(1);
+        }
         list.insert(at, (version, item));
     }
 }

@@ -147,7 +147,11 @@ impl RowState {
 
     /// A set that was shown and is no more, with the adds that counted on it alone.
     fn report_replaced(&self, column: Column, old: Option<&(Version, Value)>, report: &mut Report) {
+        let old_version = old.map(|(version, _)| *version);
         let Some((cell, winner)) = self.shown(column) else { return };
+        if old_version == Some(winner.version) {
+            return;
+        }
         if let Some((version, value)) = old.filter(|(_, value)| winner.value() != value) {
             let reason = match winner.set.map(|set| set.rule) {
                 _ if winner.version > *version => Reason::Superseded,
@@ -156,7 +160,7 @@ impl RowState {
             };
             report.push(Loser::Set(column, value.clone()), *version, winner.version, reason);
         }
-        for (add, amount) in cell.adds_above(old.map(|(version, _)| *version)) {
+        for (add, amount) in cell.adds_above(old_version) {
             if *add < winner.version && *add != report.version {
                 let loser = Loser::Add(column, amount.clone());
                 report.push(loser, *add, winner.version, Reason::Superseded);
