@@ -1,9 +1,11 @@
 //! Who changed what, and when: sites, the hybrid logical clock, versions and SQLite values.
 //!
 //! This crate is pure. It knows no database, no network, no system clock and no source of
-//! randomness: whoever calls it hands in the time. The merge rules of shared mode will live here.
+//! randomness: whoever calls it hands in the time. Module [`row`] merges one
+//! row of shared mode.
 
 mod clock;
+pub mod row;
 mod rule;
 mod site;
 mod value;

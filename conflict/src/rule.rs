@@ -23,10 +23,12 @@ pub enum Rule {
     AppendOnly = 3,
     /// The greatest version wins, the row as a whole.
     WholeRow = 4,
-    /// One site's values win over the others'.
+    /// One site's values win over the others': this one was set at that site.
     SitePriority = 5,
-    /// The value stays at its site.
+    /// The value stays at its site: it never travels.
     Local = 6,
+    /// One site's values win over the others': this one was set at another site and yields.
+    Yields = 7,
 }
 
 /// A rule number that this version does not know.
@@ -52,6 +54,7 @@ impl TryFrom<u8> for Rule {
             4 => Self::WholeRow,
             5 => Self::SitePriority,
             6 => Self::Local,
+            7 => Self::Yields,
             other => return Err(UnknownRule(other)),
         })
     }

@@ -47,6 +47,7 @@ fn numbers() -> Vec<(&'static str, String)> {
         ("rule whole-row", rule(Rule::WholeRow)),
         ("rule site-priority", rule(Rule::SitePriority)),
         ("rule local", rule(Rule::Local)),
+        ("rule yields", rule(Rule::Yields)),
         ("decimal places of a real", number(column::PLACES.into())),
         ("ceiling of timestamps", number(Timestamp::MAX.as_u64())),
         ("bytes of a body", size(limits::RAW_BODY)),

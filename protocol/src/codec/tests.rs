@@ -51,7 +51,7 @@ prop_compose! {
         stamp in option::of(any_timestamp()),
         birth in option::of(any_version()),
         references in btree_map(0_u32..4, any_version(), 0..3),
-        rules in btree_map(0_u32..4, 0_u8..7, 0..3),
+        rules in btree_map(0_u32..4, 0_u8..8, 0..3),
         plain in any::<bool>(),
     ) -> RowChange {
         let change = RowChange::plain(TableIndex(table), key, operation);
@@ -242,7 +242,7 @@ fn unknown_things_are_refused() {
     assert!(extras(Some([above]), None, None).is_err(), "a stamp above the ceiling");
     assert!(extras(Some([-1]), None, None).is_err(), "a stamp below 0");
     assert!(extras(None, Some([(0, 5)]), None).is_err(), "a site that is not listed");
-    assert!(extras(None, None, Some([0, 7])).is_err(), "a rule without name");
+    assert!(extras(None, None, Some([0, 8])).is_err(), "a rule without name");
     assert!(raw((Sequence(0), 2, 0, (), 1, f64::MAX)).is_ok());
     assert!(raw((0, 2, 0, (), 1, (5_u8, 1))).is_err(), "a decimal of five places");
     assert!(raw((0, 2, 0, (), 1, (1_u8, i64::MAX))).is_err(), "a decimal beyond 2^53");
