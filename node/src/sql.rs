@@ -1,9 +1,50 @@
-//! Values between SQLite and [`conflict::Value`], bit for bit, and names as SQL writes them. No
-//! statement of anybody stands here.
+//! Values between SQLite and [`conflict::Value`], bit for bit, names as SQL writes them, and
+//! transactions. No statement of anybody stands here.
 
 use conflict::Value;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Statement, ToSql};
+use rusqlite::{Connection, Statement, ToSql};
+
+/// A statement that is needed again and again: parsed once.
+///
+/// # Errors
+/// SQLite's.
+pub fn perform(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.raw_execute().map(drop)
+}
+
+/// A transaction, whose statements are parsed once. It is taken back unless it is committed.
+#[derive(Debug)]
+pub struct Begun<'c>(&'c Connection);
+
+impl<'c> Begun<'c> {
+    /// Begins one, in the words of `sql`.
+    ///
+    /// # Errors
+    /// SQLite's; nothing is begun then.
+    pub fn begin(connection: &'c Connection, sql: &str) -> rusqlite::Result<Self> {
+        perform(connection, sql)?;
+        Ok(Self(connection))
+    }
+
+    /// Ends it with all that was done in it.
+    ///
+    /// # Errors
+    /// SQLite's; it is taken back then.
+    pub fn commit(self) -> rusqlite::Result<()> {
+        perform(self.0, "COMMIT")
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if !self.0.is_autocommit()
+            && let Err(error) = perform(self.0, "ROLLBACK")
+        {
+            tracing::error!(%error, "a transaction could not be taken back");
+        }
+    }
+}
 
 /// A value as a parameter. Text goes as its bytes, UTF-8 or not.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 //! Every signature is over a [`Domain`], a NUL and the message, so that no signature can be taken
 //! for one of another kind.
 
-use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use ed25519_dalek::{Signer as _, Verifier as _, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use thiserror::Error;
@@ -36,10 +36,7 @@ impl Domain {
 }
 
 /// A site's secret key.
-pub struct SigningKey {
-    pair: Ed25519KeyPair,
-    seed: [u8; 32],
-}
+pub struct SigningKey(ed25519_dalek::SigningKey);
 
 /// What precedes the seed in an Ed25519 key's PKCS#8 v1 form (RFC 8410).
 const PKCS8_PREFIX: [u8; 16] = [
@@ -48,23 +45,19 @@ const PKCS8_PREFIX: [u8; 16] = [
 
 impl SigningKey {
     /// The key that belongs to a seed.
-    ///
-    /// # Errors
-    /// The cryptographic library refuses the seed; it takes any 32 bytes.
-    pub fn from_seed(seed: [u8; 32]) -> Result<Self, KeyError> {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| KeyError)?;
-        Ok(Self { pair, seed })
+    pub fn from_seed(seed: [u8; 32]) -> Self {
+        Self(ed25519_dalek::SigningKey::from_bytes(&seed))
     }
 
     /// The seed, to be kept as secret as the key.
     pub fn seed(&self) -> &[u8; 32] {
-        &self.seed
+        self.0.as_bytes()
     }
 
     /// The key in the form that certificate tools read: PKCS#8 v1, DER, 48 bytes.
     pub fn pkcs8(&self) -> [u8; 48] {
         let mut der = [0; 48];
-        for (byte, from) in der.iter_mut().zip(PKCS8_PREFIX.iter().chain(&self.seed)) {
+        for (byte, from) in der.iter_mut().zip(PKCS8_PREFIX.iter().chain(self.seed())) {
             *byte = *from;
         }
         der
@@ -72,21 +65,12 @@ impl SigningKey {
 
     /// The public half.
     pub fn public(&self) -> PublicKey {
-        let mut key = [0; 32];
-        for (byte, from) in key.iter_mut().zip(self.pair.public_key().as_ref()) {
-            *byte = *from;
-        }
-        PublicKey(key)
+        PublicKey(self.0.verifying_key().to_bytes())
     }
 
     /// Signs a message of one kind.
     pub fn sign(&self, domain: Domain, message: &[u8]) -> Signature {
-        let signed = self.pair.sign(&domain.message(message));
-        let mut signature = [0; 64];
-        for (byte, from) in signature.iter_mut().zip(signed.as_ref()) {
-            *byte = *from;
-        }
-        Signature(signature)
+        Signature(self.0.sign(&domain.message(message)).to_bytes())
     }
 }
 
@@ -96,11 +80,6 @@ impl fmt::Debug for SigningKey {
         write!(f, "SigningKey(of {:?})", self.public())
     }
 }
-
-/// A seed that is not a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the key can't be used")]
-pub struct KeyError;
 
 /// A signature that is not the key's over that message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -123,8 +102,9 @@ impl PublicKey {
         message: &[u8],
         signature: &Signature,
     ) -> Result<(), BadSignature> {
-        UnparsedPublicKey::new(&ED25519, self.0)
-            .verify(&domain.message(message), &signature.0)
+        let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
+        VerifyingKey::from_bytes(&self.0)
+            .and_then(|key| key.verify(&domain.message(message), &signature))
             .map_err(|_| BadSignature)
     }
 }
@@ -157,9 +137,10 @@ impl fmt::Debug for Signature {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
     fn key() -> SigningKey {
-        SigningKey::from_seed([7; 32]).unwrap()
+        SigningKey::from_seed([7; 32])
     }
 
     #[test]
@@ -169,7 +150,7 @@ mod tests {
         assert_eq!(public.verify(Domain::OPENING, b"message", &signature), Ok(()));
         assert_eq!(public.verify(Domain::FLIGHT, b"message", &signature), Err(BadSignature));
         assert_eq!(public.verify(Domain::OPENING, b"massage", &signature), Err(BadSignature));
-        let other = SigningKey::from_seed([8; 32]).unwrap().public();
+        let other = SigningKey::from_seed([8; 32]).public();
         assert_eq!(other.verify(Domain::OPENING, b"message", &signature), Err(BadSignature));
     }
 

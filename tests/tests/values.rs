@@ -234,9 +234,10 @@ fn what_is_applied_is_not_captured_again() {
     let (home, downtown, uptown) = follow(
         "CREATE TABLE t (id INTEGER PRIMARY KEY, v)",
         &[
-            "INSERT INTO t VALUES (1, 1), (2, 2)",
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200)
+             INSERT INTO t SELECT i, i FROM n",
             "UPDATE t SET v = 3",
-            "DELETE FROM t WHERE id = 1",
+            "DELETE FROM t WHERE id <> 2",
         ],
         1,
     );
@@ -245,7 +246,7 @@ fn what_is_applied_is_not_captured_again() {
     assert_eq!(number(&mirror, "SELECT count(*) FROM sqlite_master WHERE type = 'trigger'"), 0);
     // The log is trimmed, the -wal moved, and both nodes have nothing more to say.
     let log = || number(&home.path("pos.db"), "SELECT count(*) FROM _holdfast_log");
-    wait_until("the log is trimmed", PATIENCE, || log() <= 1);
+    wait_until("the log is trimmed", PATIENCE, || log() <= 64);
     let look = || {
         let database = downtown.database("pos@downtown");
         assert_eq!(database["copies"][0]["applied_sequence"], database["sequence"]);

@@ -5,6 +5,7 @@ use super::error::{ApplyError, Doing};
 use super::rows::{RowWriter, Targets, targets};
 use super::schema::{LeftOut, Movement};
 use crate::environment::Environment;
+use crate::sql::perform;
 use conflict::Timestamp;
 use protocol::change::{Body, SchemaReference};
 use protocol::schema::Schema;
@@ -416,11 +417,6 @@ fn commit(connection: &Connection, state: &State, moved: bool) -> Result<(), App
             .doing(COMMITTING)?;
     }
     perform(connection, "COMMIT").doing(COMMITTING)
-}
-
-/// A statement that every transaction needs: parsed once.
-fn perform(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
-    connection.prepare_cached(sql)?.raw_execute().map(drop)
 }
 
 pub(super) fn roll_back(connection: &Connection) -> Result<(), ApplyError> {

@@ -6,6 +6,7 @@ use super::images::{Captured, Fence, Position};
 use super::inspect::{Inspection, inspect};
 use super::triggers::{LOG, MARKER};
 use crate::environment::{Environment, FileIdentity};
+use crate::sql::Begun;
 use conflict::SiteId;
 use protocol::DatabaseId;
 use protocol::schema::TableIndex;
@@ -164,9 +165,9 @@ impl Application {
         let path = self.path.clone();
         let open = self.open()?;
         let snapshot = || {
-            let transaction = open.connection.unchecked_transaction()?;
-            let result = work(&transaction)?;
-            transaction.finish()?;
+            let begun = Begun::begin(&open.connection, "BEGIN")?;
+            let result = work(&open.connection)?;
+            begun.commit()?;
             Ok(result)
         };
         snapshot().map_err(|error| CaptureError::application(&path, error))

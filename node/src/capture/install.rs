@@ -224,13 +224,19 @@ impl Application {
         })
     }
 
-    /// Removes up to `limit` harvested notes; the fence itself stays. Whether more can go now.
+    /// Removes up to `limit` harvested notes, if they are `least`; the fence itself stays. Whether
+    /// more can go now.
     /// To be called after a harvest and before [`Application::checkpoint`]: when the whole `-wal`
     /// is in the file, it waits for the application to write again.
     ///
     /// # Errors
     /// The file can't be opened or written.
-    pub fn trim(&mut self, fence: &Fence, limit: usize) -> Result<Polite<bool>, CaptureError> {
+    pub fn trim(
+        &mut self,
+        fence: &Fence,
+        least: usize,
+        limit: usize,
+    ) -> Result<Polite<bool>, CaptureError> {
         let first = |connection: &Connection| {
             connection
                 .prepare_cached("SELECT min(id) FROM main._holdfast_log")?
@@ -240,7 +246,8 @@ impl Application {
             // Ids that came back with other notes are not ours to remove.
             Ok(read_marker(connection)?.is_none()
                 || !holds(connection, fence)?
-                || first(connection)?.is_none_or(|first| first >= fence.id))
+                || first(connection)?
+                    .is_none_or(|first| fence.id.saturating_sub(first) < least as i64))
         })?;
         if idle {
             return Ok(Polite::Done(false));

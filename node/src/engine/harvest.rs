@@ -353,8 +353,10 @@ impl Engine {
     /// The store fails. A missing file is left for later.
     pub fn trim_log(&mut self, number: DatabaseNumber) -> Result<Trim, EngineError> {
         const NOTES_AT_ONCE: usize = 2000;
+        /// Fewer cost less where they are than a write to the application's file.
+        const WORTH_WHILE: usize = 64;
         let Some(capture) = self.captures.get_mut(&number) else { return Ok(Trim::Done) };
-        match capture.application.trim(&capture.position.fence, NOTES_AT_ONCE) {
+        match capture.application.trim(&capture.position.fence, WORTH_WHILE, NOTES_AT_ONCE) {
             Ok(Polite::Done(true)) => Ok(Trim::More),
             Ok(Polite::Done(false)) => Ok(Trim::Done),
             Ok(Polite::Busy) => Ok(Trim::Busy),
@@ -512,12 +514,11 @@ pub(super) fn append(
         timestamp: draft.stamp,
         more: draft.more,
         last: draft.last,
+        signature: Some(flight::sign(key, branch.id, sequence, hash)),
         frame: frame.as_bytes(),
         applied: Some(as_of),
     };
     journal::append(transaction, branch.number, &batch)?;
-    let signature = flight::sign(key, branch.id, sequence, hash);
-    journal::add_signature(transaction, branch.number, sequence, &signature)?;
     settings::set_clock(transaction, draft.stamp)?;
     Ok(BranchRow {
         held: sequence,

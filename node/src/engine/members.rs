@@ -40,7 +40,7 @@ pub fn read_key(
     bytes
         .map(|bytes| {
             let seed: [u8; 32] = bytes.try_into().map_err(|_| damaged_key())?;
-            SigningKey::from_seed(seed).map_err(|_| damaged_key())
+            Ok(SigningKey::from_seed(seed))
         })
         .transpose()
 }
@@ -70,7 +70,7 @@ pub fn read_or_make_key(
     environment
         .write_file(&path, &seed, true)
         .map_err(|error| file_error(&path.display().to_string(), error))?;
-    SigningKey::from_seed(seed).map_err(|_| damaged_key())
+    Ok(SigningKey::from_seed(seed))
 }
 
 /// Makes a new group with this site as its founder.

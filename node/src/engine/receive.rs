@@ -224,12 +224,12 @@ impl Engine {
                     timestamp: header.meta.timestamp,
                     more: header.meta.more,
                     last: header.meta.last,
+                    signature: (sequence == flight.last()).then_some(flight.signature),
                     frame: frame.as_bytes(),
                     applied: None,
                 };
                 journal::append(transaction, branch.number, &batch)?;
             }
-            journal::add_signature(transaction, branch.number, flight.last(), &flight.signature)?;
             Ok(())
         })?;
         let hash = hashes.last().copied().unwrap_or(branch.hash);

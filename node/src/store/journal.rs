@@ -28,6 +28,8 @@ pub struct NewBatch<'a> {
     pub more: bool,
     /// Whether the branch ends with it.
     pub last: bool,
+    /// The origin's signature over the line up to it, if its flight ends with it.
+    pub signature: Option<Signature>,
     /// Its bytes.
     pub frame: &'a [u8],
     /// Its time, if this site's copy of the database holds its content already: its own batch.
@@ -45,13 +47,15 @@ pub fn append(
 ) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "INSERT INTO batch (branch, sequence, more, hash, frame) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO batch (branch, sequence, more, hash, signature, frame)
+             VALUES (?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             branch.0,
             stored(batch.sequence.0),
             batch.more,
             batch.hash.0,
+            batch.signature.map(|signature| signature.0),
             batch.frame
         ])?;
     let moved = connection
@@ -75,24 +79,6 @@ pub fn append(
     }
 }
 
-/// Keeps the signature over a branch's line up to `sequence`.
-///
-/// # Errors
-/// See [`StoreError`].
-pub fn add_signature(
-    connection: &Connection,
-    branch: BranchNumber,
-    sequence: Sequence,
-    signature: &Signature,
-) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(
-            "INSERT OR REPLACE INTO signature (branch, sequence, signature) VALUES (?, ?, ?)",
-        )?
-        .execute(params![branch.0, stored(sequence.0), signature.0])?;
-    Ok(())
-}
-
 impl Store {
     /// The highest sequence of a branch that a signature covers, hence the last that is served.
     ///
@@ -101,8 +87,12 @@ impl Store {
     pub fn servable(&self, branch: BranchNumber) -> Result<Sequence, StoreError> {
         let last: Option<i64> = self
             .connection()
-            .prepare_cached("SELECT max(sequence) FROM signature WHERE branch = ?")?
-            .query_row([branch.0], |row| row.get(0))?;
+            .prepare_cached(
+                "SELECT sequence FROM batch WHERE branch = ? AND signature IS NOT NULL
+                 ORDER BY sequence DESC LIMIT 1",
+            )?
+            .query_row([branch.0], |row| row.get(0))
+            .optional()?;
         Ok(Sequence(loaded("sequence", last.unwrap_or(0))?))
     }
 
@@ -194,8 +184,9 @@ impl Store {
             Ok(self
                 .connection()
                 .prepare_cached(&format!(
-                    "SELECT sequence, signature FROM signature
+                    "SELECT sequence, signature FROM batch
                      WHERE branch = ?1 AND sequence > ?2 AND sequence {bound} ?3
+                       AND signature IS NOT NULL
                      ORDER BY sequence {order} LIMIT 1"
                 ))?
                 .query_row(params![branch.number.0, stored(after.0), stored(last.0)], |row| {

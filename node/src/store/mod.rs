@@ -11,8 +11,9 @@ pub mod settings;
 use crate::breakage::Breakage;
 use crate::environment::Environment;
 use crate::failure::Failure;
+use crate::sql::Begun;
 use protocol::{BranchId, SignedOpening};
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -127,14 +128,11 @@ impl Store {
     /// Those of `work`, and of committing.
     pub fn transaction<T, E: From<StoreError>>(
         &mut self,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+        work: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(StoreError::from)?;
-        let result = work(&transaction)?;
-        transaction.commit().map_err(StoreError::from)?;
+        let begun = Begun::begin(&self.connection, "BEGIN IMMEDIATE").map_err(StoreError::from)?;
+        let result = work(&self.connection)?;
+        begun.commit().map_err(StoreError::from)?;
         Ok(result)
     }
 

@@ -62,14 +62,8 @@ CREATE TABLE batch (
   sequence    INTEGER NOT NULL,
   more        INTEGER NOT NULL,       -- becomes visible only together with the next
   hash        BLOB NOT NULL,          -- of the line up to this batch
+  signature   BLOB,                   -- the origin's over that, where a flight ended
   frame       BLOB NOT NULL,          -- the bytes of the wire
-  PRIMARY KEY (branch, sequence)
-);
-
-CREATE TABLE signature (
-  branch    INTEGER NOT NULL,
-  sequence  INTEGER NOT NULL,
-  signature BLOB NOT NULL,
   PRIMARY KEY (branch, sequence)
 ) WITHOUT ROWID;
 

@@ -9,10 +9,7 @@ struct Person {
 }
 
 fn person(number: u8) -> Person {
-    Person {
-        site: SiteId::from_bytes([number; 16]),
-        key: SigningKey::from_seed([number; 32]).unwrap(),
-    }
+    Person { site: SiteId::from_bytes([number; 16]), key: SigningKey::from_seed([number; 32]) }
 }
 
 fn name(name: &str) -> Name {

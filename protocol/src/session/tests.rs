@@ -38,7 +38,7 @@ struct Line {
 
 impl Line {
     fn new(batches: usize) -> Self {
-        let key = SigningKey::from_seed([1; 32]).unwrap();
+        let key = SigningKey::from_seed([1; 32]);
         let opening = Opening {
             database: DatabaseId(uuid::Uuid::from_bytes([5; 16])),
             name: "pos".parse().unwrap(),

@@ -18,7 +18,7 @@ use protocol::{
 use uuid::Uuid;
 
 pub fn key() -> SigningKey {
-    SigningKey::from_seed([42; 32]).unwrap()
+    SigningKey::from_seed([42; 32])
 }
 
 fn stamp(number: u64) -> Timestamp {
@@ -264,7 +264,7 @@ pub fn member_records() -> Vec<SignedRecord> {
         group: membership.group(),
         site: SiteId::from_bytes([2; 16]),
         name: "uptown".parse().unwrap(),
-        key: SigningKey::from_seed([2; 32]).unwrap().public(),
+        key: SigningKey::from_seed([2; 32]).public(),
         residues: Residues::ALL.split().1,
         inviter: SiteId::from_bytes([1; 16]),
         admitted: WallTime(1_790_000_060_000),

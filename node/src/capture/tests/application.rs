@@ -52,7 +52,7 @@ fn trap_0_an_application_that_reads_then_writes_gets_no_new_errors() {
     let (mut trims, mut changes) = (0, Vec::new());
     while child.try_wait().unwrap().is_none() {
         while world.step(&mut changes) {}
-        let before = world.capture.trim(&world.position.fence, 1000).unwrap();
+        let before = world.capture.trim(&world.position.fence, 1, 1000).unwrap();
         trims += usize::from(before != Polite::Busy);
     }
     let output = child.wait_with_output().unwrap();
@@ -130,7 +130,7 @@ fn trap_7_a_rollback_journal_is_served_too() {
     let mut world = World::with(ITEMS);
     world.sql("UPDATE item SET n = 1");
     assert_eq!(world.harvest().len(), 3);
-    assert_eq!(world.capture.trim(&world.position.fence, 100).unwrap(), Polite::Done(false));
+    assert_eq!(world.capture.trim(&world.position.fence, 1, 100).unwrap(), Polite::Done(false));
     world.sql("BEGIN; SELECT * FROM item; UPDATE item SET n = 2; COMMIT");
     assert_eq!(world.harvest().len(), 3);
     assert_eq!(world.capture.inspect().unwrap().journal, JournalMode::Rollback);
@@ -168,8 +168,8 @@ fn trimming_keeps_the_fence_and_what_is_not_harvested() {
     world.sql("UPDATE item SET n = 1; UPDATE item SET n = 2; UPDATE item SET n = 3");
     world.harvest();
     world.sql("UPDATE item SET n = 4 WHERE id = 1");
-    assert_eq!(world.capture.trim(&world.position.fence, 4).unwrap(), Polite::Done(true));
-    while world.capture.trim(&world.position.fence, 4).unwrap() == Polite::Done(true) {}
+    assert_eq!(world.capture.trim(&world.position.fence, 1, 4).unwrap(), Polite::Done(true));
+    while world.capture.trim(&world.position.fence, 1, 4).unwrap() == Polite::Done(true) {}
     let left: i64 = world
         .application
         .query_row("SELECT count(*) FROM _holdfast_log", [], |row| row.get(0))

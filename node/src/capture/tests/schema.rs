@@ -325,7 +325,7 @@ fn f29_f32_a_file_from_an_older_copy_is_noticed() {
         world.capture.read(&world.position, world.limits, None),
         Ok(Reading::WentBack)
     ));
-    assert_eq!(world.capture.trim(&world.position.fence, 100).unwrap(), Polite::Done(false));
+    assert_eq!(world.capture.trim(&world.position.fence, 1, 100).unwrap(), Polite::Done(false));
     assert_eq!(
         world.changes(),
         ["item [1] update n=3", "item [2] update n=3", "item [3] update n=3", "item [8] delete"]
