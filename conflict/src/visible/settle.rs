@@ -120,9 +120,8 @@ where
             present.pull_referrers(&changes)?;
         }
         if present.pulled.is_empty() {
-            let given = |change: &Settled| {
-                change.before != change.after || touched.contains(&change.row)
-            };
+            let given =
+                |change: &Settled| change.before != change.after || touched.contains(&change.row);
             return Ok(changes.into_iter().filter(given).collect());
         }
     }
@@ -293,6 +292,9 @@ impl<S: Store> Beyond<S::Error> for Present<'_, S> {
     /// Visible rows beyond W are believed. Rows parked for their parents may be parked for
     /// nobody but each other: they are taken into W.
     fn is_visible(&mut self, row: &RowId) -> Result<bool, S::Error> {
+        if self.within.contains(row) {
+            return Ok(false); // A row of W that is asked for here is no more.
+        }
         let outcome = self.outcome(row)?;
         if let Shown::Parked(Reason::Parent { .. }) = outcome.shown {
             self.pull(row);

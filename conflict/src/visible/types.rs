@@ -318,10 +318,13 @@ impl Outcome {
         matches!(self.shown, Shown::Visible { .. })
     }
 
-    /// Whether this is the outcome of an ordinary row: living, and shown as meant. It needn't be
-    /// stored: [`super::plain`] gives it back.
+    /// Whether this is the outcome of an ordinary row: living, shown as meant, holding all that
+    /// it claims. It needn't be stored: [`super::plain`] gives it back.
     pub fn is_plain(&self) -> bool {
-        matches!(&self.shown, Shown::Visible { kept: false, marks, .. } if marks.is_empty())
+        let as_meant =
+            matches!(&self.shown, Shown::Visible { kept: false, marks, .. } if marks.is_empty());
+        // A mark may happen to equal what is meant, where another mark is remembered.
+        as_meant && self.slots.iter().all(|(_, hold)| *hold == Hold::Won)
     }
 
     /// How the row stands to a slot; `None` if its outcome doesn't depend on it.

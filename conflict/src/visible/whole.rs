@@ -278,7 +278,9 @@ impl<C: Constraints, B: Beyond<C::Error>> Evaluation<'_, C, B> {
         order: &Order,
     ) -> Result<Option<Reason>, C::Error> {
         for (known, slot) in asked.index_slots() {
-            if known == index && let Some(by) = self.winner_before(&slot, order)? {
+            if known == index
+                && let Some(by) = self.winner_before(&slot, order)?
+            {
                 return Ok(Some(Reason::ValueTaken { index, by }));
             }
         }

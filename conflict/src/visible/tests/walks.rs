@@ -1,0 +1,132 @@
+//! Random walks through merged states, wilder than sites would ever bring about: rows appear,
+//! change, die, live again and vanish, in batches of any size, under random schemas.
+
+use super::super::{Life, Meant, Reference, RowId, Shown, Table};
+use super::books::Books;
+use super::schema::{Kind, Schema};
+use super::{Random, Seed, cases, first_seed, version};
+use crate::Value;
+use std::collections::BTreeSet;
+
+#[test]
+fn settle_equals_f_on_random_walks() {
+    let mut seen = Seen::default();
+    for seed in first_seed()..first_seed() + cases(2000) {
+        let _named = Seed(seed);
+        walk(&mut Random(seed), &mut seen);
+    }
+    // A test that meets no conflict shows nothing.
+    assert!(seen.marked > 0 && seen.kept > 0 && seen.parked > 0 && seen.given_back > 0, "{seen:?}");
+    println!("{seen:?}");
+}
+
+#[derive(Default, Debug)]
+struct Seen {
+    steps: u64,
+    marked: u64,
+    kept: u64,
+    parked: u64,
+    given_back: u64,
+}
+
+fn walk(random: &mut Random, seen: &mut Seen) {
+    let schema = Schema::random(random);
+    let pool = pool(random, &schema);
+    let mut books = Books::default();
+    for _ in 0..12 {
+        let mut touched = BTreeSet::new();
+        for _ in 0..1 + random.below(3) {
+            let id = random.pick(&pool).clone();
+            match random.chance(8) {
+                true => drop(books.rows.remove(&id)),
+                false => change(random, &schema, &mut books, &id, &pool),
+            }
+            touched.insert(id);
+        }
+        for change in books.settle(&schema, &touched) {
+            seen.steps += 1;
+            let (before, after) = (&change.before.shown, &change.after.shown);
+            if let (Shown::Visible { marks, .. }, Shown::Visible { marks: now, .. }) =
+                (before, after)
+            {
+                let untouched = !touched.contains(&change.row);
+                seen.given_back += u64::from(untouched && now.len() < marks.len());
+            }
+            match after {
+                Shown::Parked(_) => seen.parked += 1,
+                Shown::Visible { kept: true, .. } => seen.kept += 1,
+                Shown::Visible { marks, .. } if !marks.is_empty() => seen.marked += 1,
+                _ => {}
+            }
+        }
+    }
+}
+
+fn pool(random: &mut Random, schema: &Schema) -> Vec<RowId> {
+    let mut pool = Vec::new();
+    for (number, table) in schema.tables.iter().enumerate() {
+        let number = Table(number as u32);
+        for key in schema.keys(number) {
+            let births = match table.collide {
+                true => (0..2).map(|_| Some(random_version(random))).collect(),
+                false => vec![None],
+            };
+            for birth in births {
+                pool.push(RowId { table: number, key: vec![key.clone()], birth });
+            }
+        }
+    }
+    pool
+}
+
+fn random_version(random: &mut Random) -> crate::Version {
+    version(1 + random.next() % 12, 1 + random.below(3))
+}
+
+/// Gives a row another merged state: altogether, or in one respect.
+fn change(random: &mut Random, schema: &Schema, books: &mut Books, id: &RowId, pool: &[RowId]) {
+    let columns = schema.table(id.table).columns.len();
+    let meant = books.rows.entry(id.clone()).or_insert_with(|| Meant {
+        life: Life::Live,
+        rank: random_version(random),
+        values: id.key.iter().cloned().chain((1..columns).map(|_| Value::Null)).collect(),
+        references: Vec::new(),
+        remembered: Vec::new(),
+    });
+    let all = meant.values[1..].iter().all(|value| *value == Value::Null) || random.chance(30);
+    if all || random.chance(40) {
+        meant.life = match random.below(20) {
+            0..12 => Life::Live,
+            12..19 => Life::Dead,
+            _ => Life::Unborn,
+        };
+    }
+    if all || random.chance(20) {
+        meant.rank = random_version(random);
+    }
+    if all || random.chance(10) {
+        meant.remembered.clear();
+    }
+    for column in 1..columns {
+        if !all && !random.chance(40) {
+            continue;
+        }
+        if let Kind::Reference { table, foreign_key, .. } =
+            schema.table(id.table).columns[column].kind
+        {
+            meant.references.retain(|reference| reference.foreign_key != foreign_key);
+            let parents: Vec<&RowId> = pool.iter().filter(|row| row.table == table).collect();
+            let parent = *random.pick(&parents);
+            let null = random.chance(25);
+            meant.values[column] = if null { Value::Null } else { parent.key[0].clone() };
+            if !null {
+                meant.references.push(Reference { foreign_key, parent: parent.clone() });
+            }
+        } else {
+            meant.values[column] = schema.random_value(random, id.table, column);
+            if random.chance(5) {
+                meant.remembered.push((column, schema.random_value(random, id.table, column)));
+            }
+        }
+    }
+}
