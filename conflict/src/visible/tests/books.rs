@@ -1,14 +1,26 @@
 //! Merged state and present outcomes in maps, for `settle` to read; and how often it reads.
 
-use super::super::{Life, Meant, Outcome, RowId, Settled, Shown, Slot, Store, settle};
+use super::super::{Life, Meant, Outcome, Reason, RowId, Settled, Shown, Slot, Store, settle};
 use super::checks;
 use super::schema::Schema;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
+/// What settling met: a test that meets no conflict shows nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) settled: u64,
+    pub(super) marked: u64,
+    pub(super) given_back: u64,
+    pub(super) kept: u64,
+    pub(super) parked: u64,
+    pub(super) for_parents: u64,
+}
+
 #[derive(Clone, Default)]
 pub(super) struct Books {
+    pub(super) seen: Seen,
     pub(super) rows: BTreeMap<RowId, Meant>,
     /// Outcomes that aren't the default.
     pub(super) outcomes: BTreeMap<RowId, Outcome>,
@@ -22,6 +34,7 @@ impl Books {
         for change in &settled {
             let before = self.outcomes.remove(&change.row).unwrap_or_default();
             assert_eq!(before, change.before);
+            self.seen.note(change);
             if change.after != Outcome::default() {
                 self.outcomes.insert(change.row.clone(), change.after.clone());
             }
@@ -30,13 +43,46 @@ impl Books {
         settled
     }
 
-    /// What the application sees.
-    pub(super) fn shown(&self) -> BTreeMap<&RowId, &Shown> {
-        self.outcomes.iter().map(|(id, outcome)| (id, &outcome.shown)).collect()
-    }
-
     fn read(&self) {
         self.reads.set(self.reads.get() + 1);
+    }
+}
+
+impl Seen {
+    fn note(&mut self, change: &Settled) {
+        self.settled += 1;
+        let marks = |shown: &Shown| match shown {
+            Shown::Visible { marks, .. } => marks.len(),
+            _ => 0,
+        };
+        let (before, after) = (&change.before.shown, &change.after.shown);
+        if before == after {
+            return;
+        }
+        self.marked += u64::from(marks(after) > 0);
+        self.given_back += u64::from(marks(after) < marks(before));
+        match after {
+            Shown::Parked(Reason::Parent { .. }) => self.for_parents += 1,
+            Shown::Parked(_) => self.parked += 1,
+            Shown::Visible { kept: true, .. } => self.kept += 1,
+            _ => {}
+        }
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.settled += other.settled;
+        self.marked += other.marked;
+        self.given_back += other.given_back;
+        self.kept += other.kept;
+        self.parked += other.parked;
+        self.for_parents += other.for_parents;
+    }
+
+    /// Every kind of conflict was met.
+    pub(super) fn check(self) {
+        println!("{self:?}");
+        let all = [self.marked, self.given_back, self.kept, self.parked, self.for_parents];
+        assert!(all.iter().all(|count| *count > 0));
     }
 }
 

@@ -7,10 +7,10 @@
 mod books;
 mod checks;
 //mod examples;
-//mod histories;
+mod histories;
 mod letter;
 mod schema;
-//mod site;
+mod site;
 mod walks;
 
 use crate::{SiteId, Timestamp, Version};

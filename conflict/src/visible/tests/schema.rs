@@ -63,8 +63,8 @@ impl Schema {
             let mut columns = vec![Column { kind: key, nullable: false }];
             for _ in 0..1 + random.below(4) {
                 let kind = match random.below(10) {
-                    0..5 => Kind::Text { longest: random.chance(15).then(|| 2 + random.below(5)) },
-                    5..7 => Kind::Integer,
+                    0..6 => Kind::Text { longest: random.chance(15).then(|| 2 + random.below(5)) },
+                    6 => Kind::Integer,
                     _ => {
                         foreign_keys += 1;
                         Kind::Reference {
@@ -76,7 +76,7 @@ impl Schema {
                 };
                 columns.push(Column { kind, nullable: random.chance(60) });
             }
-            for _ in 0..random.below(3) {
+            for _ in 0..*random.pick(&[0, 1, 1, 2, 2]) {
                 schema.indexes.push(Unique::random(random, Table(number as u32), &columns));
             }
             schema.tables.push(TableSchema { collide: random.chance(40), nocase_key, columns });
@@ -91,7 +91,7 @@ impl Schema {
     pub(super) fn keys(&self, table: Table) -> Vec<Value> {
         match self.table(table).nocase_key {
             true => ["a", "A", "b"].map(Value::text).to_vec(),
-            false => [1, 2, 3].map(Value::Integer).to_vec(),
+            false => [1, 2, 3, 4, 5].map(Value::Integer).to_vec(),
         }
     }
 
