@@ -2,6 +2,7 @@
 //! content, in whatever order batches came.
 
 use super::books::Seen;
+use super::checks;
 use super::schema::Schema;
 use super::site::{Batch, Site};
 use super::{Random, Seed, cases, first_seed};
@@ -47,6 +48,7 @@ fn history(random: &mut Random, seen: &mut Seen) {
         while deliver(random, &schema, site, &batches, group) {}
     }
     let first = &sites[0];
+    checks::check(&schema, &first.books);
     for site in &sites[1..] {
         assert_eq!(site.vector, first.vector);
         assert_eq!(site.books.rows, first.books.rows, "merged states differ");

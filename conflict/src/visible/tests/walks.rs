@@ -3,6 +3,7 @@
 
 use super::super::{Life, Meant, Reference, RowId, Table};
 use super::books::{Books, Seen};
+use super::checks;
 use super::schema::{Kind, Schema};
 use super::{Random, Seed, cases, first_seed, version};
 use crate::Value;
@@ -34,6 +35,7 @@ fn walk(random: &mut Random, seen: &mut Seen) {
         }
         books.settle(&schema, &touched);
     }
+    checks::check(&schema, &books);
     seen.add(books.seen);
 }
 
