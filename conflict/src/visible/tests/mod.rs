@@ -7,7 +7,7 @@
 
 mod books;
 mod checks;
-//mod examples;
+mod examples;
 mod histories;
 mod letter;
 mod schema;
