@@ -27,7 +27,8 @@ pub(super) struct Loser<'a> {
     pub(super) suffix: &'a [u8],
 }
 
-/// `~site~key`: the code of the site where the row was born, and its key.
+/// `~site~key`: the code of the site whose insert gave the row its birth or rank (of a kept row
+/// without birth, of the site that deleted it), and its key.
 pub(super) fn suffix<C: Constraints>(
     constraints: &C,
     row: &RowId,

@@ -9,6 +9,11 @@
 //!                                         W += rows that refer to it, if it appeared or vanished
 //! until W stops growing
 //! ```
+//! A dead row may be kept, and a row parked, for nobody but each other once the rest is gone: so
+//! of these what lies beyond is not believed. The order of the steps keeps forms that are only
+//! for the moment from drawing rows in; of a visible row that merely changes nobody who refers to
+//! it is read, and of a dead row's many children only the first that keeps it.
+//!
 //! When W stops growing, every row satisfies f's rules with respect to all others: a row beyond
 //! W depends on nothing that changed. W only grows, so the loop ends. Nothing is written here.
 
@@ -18,6 +23,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// Where merged state and present outcomes are kept.
+///
+/// Rows may be named too often: a rival or referrer that is none costs time, no more. Touched
+/// rows needn't be named at all, so that the application's table may be asked even after the
+/// application changed it.
 pub trait Store {
     /// What can go wrong in reading.
     type Error;
@@ -68,8 +77,13 @@ pub struct Settled {
 }
 
 impl Settled {
-    /// Whether the application sees another form than before. A row that the application itself
-    /// touched may have to be written all the same, since it no longer is as it was shown.
+    /// Whether the application sees another form than before.
+    ///
+    /// To write what was settled: delete what stands under the keys of all rows that were visible
+    /// before or that the application touched here, and only those (under the key of a parked
+    /// row another row may stand); then insert the visible forms. A row that the application
+    /// touched may have to be written although its form is the same, since the table no longer
+    /// has it.
     pub fn shown_changed(&self) -> bool {
         self.before.shown != self.after.shown
     }

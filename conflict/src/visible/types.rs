@@ -107,7 +107,9 @@ pub enum Life {
     Unborn,
 }
 
-/// What a row refers to through one foreign key. NULL is no reference and isn't listed.
+/// What a row refers to through one foreign key. NULL is no reference and isn't listed. Which
+/// row is meant is settled by whoever gives it: a foreign key to other columns than a key names
+/// no row by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reference {
     /// The foreign key.

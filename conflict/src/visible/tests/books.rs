@@ -31,7 +31,11 @@ pub(super) struct Books {
 impl Books {
     /// Settles what was touched, and now and then checks the result in every way.
     pub(super) fn settle(&mut self, schema: &Schema, touched: &BTreeSet<RowId>) -> Vec<Settled> {
+        let before = self.reads.get();
         let Ok(settled) = settle(touched, schema, &*self);
+        // It ends, and reads each row and slot a few times at most.
+        let most = 64 * (self.rows.len() + touched.len());
+        assert!(self.reads.get() - before <= most, "settle reads without end");
         for change in &settled {
             let before = self.outcomes.remove(&change.row).unwrap_or_default();
             assert_eq!(before, change.before);

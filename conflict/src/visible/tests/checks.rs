@@ -60,15 +60,12 @@ fn constraints_hold(schema: &Schema, books: &Books) {
 fn reason_is_true(schema: &Schema, books: &Books, id: &RowId, reason: &Reason) {
     let meant = &books.rows[id];
     let values = claiming(schema, id, meant);
-    let first = |other: &RowId| {
-        let rank = |id: &RowId| {
-            let meant = &books.rows[id];
-            (meant.life == Life::Dead, meant.rank, id.birth, id.clone())
-        };
-        assert!(rank(other) < rank(id), "{other:?} isn't before {id:?}");
+    let rank = |id: &RowId| {
+        let meant = &books.rows[id];
+        (meant.life == Life::Dead, meant.rank, id.birth, id.clone())
     };
     let holds = |by: &RowId, slot: &Slot| {
-        first(by);
+        assert!(rank(by) < rank(id), "{by:?} isn't before {id:?}");
         assert_eq!(books.outcomes[by].hold(slot), Some(Hold::Won), "{by:?} doesn't hold {slot:?}");
     };
     match reason {
@@ -87,8 +84,9 @@ fn reason_is_true(schema: &Schema, books: &Books, id: &RowId, reason: &Reason) {
                 let Ok(claim) = schema.claim(*index, &values);
                 claim.is_some_and(|claim| {
                     let slot = Slot { unique: Unique::Index(*index), claim };
-                    let holder = |other: &Outcome| other.hold(&slot) == Some(Hold::Won);
-                    books.outcomes.values().any(holder)
+                    books.outcomes.iter().any(|(other, outcome)| {
+                        outcome.hold(&slot) == Some(Hold::Won) && rank(other) < rank(id)
+                    })
                 })
             });
             let lost: Vec<_> = lost.collect();

@@ -13,8 +13,8 @@ const INVOICE: Table = Table(0);
 /// customer: key, name (any length up to `longest`, unique), referrer (another customer).
 const CUSTOMER: Table = Table(1);
 
-const NUMBER: Index = Index(0);
 const CODE: Index = Index(1);
+const NAME: Index = Index(2);
 const OF_CUSTOMER: ForeignKey = ForeignKey(1);
 const REFERRER: ForeignKey = ForeignKey(2);
 
@@ -152,7 +152,7 @@ fn a_lost_number_is_marked_and_given_back() {
     let first = case.invoice(5, version(10, 2), "INV-7", None);
     case.settle();
     let second = case.invoice(6, version(11, 1), "inv-7", None);
-    assert_eq!(case.settle(), [second.clone()]);
+    assert_eq!(case.settle(), std::slice::from_ref(&second));
     assert_eq!(case.text(&second).as_deref(), Some("inv-7~u~6"));
     case.delete(&first);
     assert_eq!(case.settle(), [first, second.clone()]);
@@ -227,7 +227,7 @@ fn a_mark_that_the_table_rejects_gives_way_to_null_or_the_row_is_parked() {
         match nullable {
             true => assert_eq!(case.text(&second).as_deref(), Some("NULL")),
             false => {
-                let reason = Reason::ValueTaken { index: Index(2), by: first };
+                let reason = Reason::ValueTaken { index: NAME, by: first };
                 assert_eq!(case.shown(&second), Shown::Parked(reason));
             }
         }
@@ -242,7 +242,7 @@ fn a_mark_for_which_only_the_first_form_fits_parks_the_row_and_keeps_its_slots()
     case.customer(3, 12, "a~u~2", None);
     let child = case.customer(4, 13, "d", Some(2));
     case.settle();
-    assert_eq!(case.shown(&second), Shown::Parked(Reason::NoMark { index: Index(2) }));
+    assert_eq!(case.shown(&second), Shown::Parked(Reason::NoMark { index: NAME }));
     assert!(matches!(case.shown(&child), Shown::Parked(Reason::Parent { .. })));
 }
 
@@ -346,12 +346,6 @@ fn a_row_without_its_insert_waits_and_claims_nothing() {
     case.change(&unborn, |meant| meant.life = Life::Live);
     case.settle();
     assert_eq!(case.text(&other).as_deref(), Some("A~u~6"));
-    assert!(
-        case.books.outcomes[&other]
-            .slots
-            .iter()
-            .any(|(slot, _)| { slot.unique == super::super::Unique::Index(NUMBER) })
-    );
 }
 
 #[test]
