@@ -10,6 +10,7 @@ mod rule;
 mod site;
 mod value;
 mod version;
+pub mod visible;
 
 pub use clock::{Clock, ClockError, Timestamp, TimestampError, WallTime};
 pub use rule::{Rule, UnknownRule};
