@@ -1,8 +1,8 @@
 //! Who changed what, and when: sites, the hybrid logical clock, versions and SQLite values.
 //!
 //! This crate is pure. It knows no database, no network, no system clock and no source of
-//! randomness: whoever calls it hands in the time. Module [`row`] merges one
-//! row of shared mode.
+//! randomness: whoever calls it hands in the time. [`row`] merges what sites say of one
+//! row, [`visible`] tells which rows an application sees under its constraints.
 
 mod clock;
 pub mod row;

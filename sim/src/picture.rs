@@ -66,7 +66,7 @@ pub fn draw(request: &Request, chronicle: &Chronicle, outcome: &Outcome) -> Stri
 }
 
 const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:24px;color:#222}\
-    h1{font-size:20px}h2{font-size:16px}svg{background:#fafafa;display:block}\
+    h1{font-size:20px}h2{font-size:16px}svg{background:#fafafa;display:block;max-width:100%;height:auto}\
     pre{font:12px ui-monospace,monospace}.verdict{white-space:pre-wrap}\
     text{font:12px system-ui,sans-serif;fill:#444}\
     @media(prefers-color-scheme:dark){body{background:#16181c;color:#ddd}svg{background:#1e2126}\
