@@ -376,7 +376,8 @@ impl Reader<'_> {
                     |row| row.get(0),
                 )
                 .optional()?;
-            match sql.as_deref().and_then(super::triggers::partial_condition) {
+            let read = sql.as_deref().and_then(super::statement::index_statement);
+            match read.and_then(|statement| statement.condition) {
                 Some(condition) => Some(condition.to_owned()),
                 None => return Ok(None),
             }

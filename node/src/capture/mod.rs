@@ -24,6 +24,7 @@ mod inspect;
 mod install;
 mod refresh;
 mod rescan;
+mod statement;
 mod triggers;
 
 #[cfg(test)]
@@ -38,3 +39,4 @@ pub use inspect::{Finding, InspectedTable, Inspection, JournalMode, UniqueIndex,
 pub use install::Polite;
 pub use refresh::Refreshed;
 pub use rescan::{Rescan, Slice, Work};
+pub use statement::{IndexStatement, index_statement};

@@ -1,0 +1,135 @@
+//! Takes a `CREATE INDEX` statement apart, as far as SQLite itself does not tell: the terms that
+//! are indexed and the condition of a partial index. It checks nothing: SQLite took the
+//! statement.
+
+/// What an index is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexStatement<'s> {
+    /// Its terms, each a column or an expression, without COLLATE, ASC and DESC.
+    pub terms: Vec<&'s str>,
+    /// The WHERE of a partial index.
+    pub condition: Option<&'s str>,
+}
+
+/// Reads a statement; `None` where it is written in a way that is not understood here.
+pub fn index_statement(sql: &str) -> Option<IndexStatement<'_>> {
+    let pieces = pieces(sql)?;
+    // The first parenthesis that no quotes hold opens the list.
+    let open = pieces.iter().position(|piece| piece.byte == b'(')?;
+    let close = pieces.iter().position(|piece| piece.byte == b')' && piece.depth == 0)?;
+    let mut cuts = vec![pieces.get(open)?.at];
+    let list = pieces.get(open + 1..close)?;
+    cuts.extend(list.iter().filter(|p| p.byte == b',' && p.depth == 1).map(|piece| piece.at));
+    cuts.push(pieces.get(close)?.at);
+    let terms = cuts
+        .windows(2)
+        .map(|cut| Some(bare(sql.get(cut.first()? + 1..*cut.last()?)?)))
+        .collect::<Option<Vec<_>>>()?;
+    let behind = sql.get(pieces.get(close)?.at + 1..)?;
+    let condition = match word(behind, "where") {
+        Some(at) => Some(behind.get(at + "where".len()..)?.trim()),
+        None => None,
+    };
+    // A comment at the end of a piece would swallow what is written after it.
+    let plain = |piece: &&str| !piece.contains("--");
+    let readable = terms.iter().all(plain) && condition.iter().all(plain);
+    readable.then_some(IndexStatement { terms, condition })
+}
+
+/// A byte outside of quotes and comments, and the parentheses around it: an opening one counts
+/// itself, a closing one does not.
+struct Piece {
+    at: usize,
+    byte: u8,
+    depth: usize,
+}
+
+fn pieces(sql: &str) -> Option<Vec<Piece>> {
+    let bytes = sql.as_bytes();
+    let mut pieces = Vec::new();
+    let (mut at, mut depth) = (0, 0_usize);
+    while let Some(&byte) = bytes.get(at) {
+        let rest = bytes.get(at..)?;
+        let close = match byte {
+            b'\'' | b'"' | b'`' => Some(byte),
+            b'[' => Some(b']'),
+            _ => None,
+        };
+        if let Some(close) = close {
+            // A doubled quote ends one piece and begins the next: no need to tell it apart.
+            at += 2 + rest.iter().skip(1).position(|byte| *byte == close)?;
+        } else if rest.starts_with(b"--") {
+            at += 1 + rest.iter().position(|byte| *byte == b'\n')?;
+        } else if rest.starts_with(b"/*") {
+            at += 2 + rest.windows(2).skip(2).position(|pair| pair == b"*/")? + 2;
+        } else {
+            match byte {
+                b'(' => depth += 1,
+                b')' => depth = depth.checked_sub(1)?,
+                _ => {}
+            }
+            pieces.push(Piece { at, byte, depth });
+            at += 1;
+        }
+    }
+    Some(pieces)
+}
+
+/// A term without what stands behind its expression.
+fn bare(term: &str) -> &str {
+    let term = term.trim();
+    let end = ["collate", "asc", "desc"].iter().filter_map(|end| last_word(term, end)).min();
+    term.get(..end.unwrap_or(term.len())).unwrap_or(term).trim()
+}
+
+/// Where a word stands outside of quotes and parentheses.
+fn word(text: &str, wanted: &str) -> Option<usize> {
+    words(text, wanted).first().copied()
+}
+
+/// Where a word stands for the last time; as the first word it is the term itself.
+fn last_word(text: &str, wanted: &str) -> Option<usize> {
+    words(text, wanted).last().copied().filter(|at| *at > 0)
+}
+
+fn words(text: &str, wanted: &str) -> Vec<usize> {
+    let part_of_a_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$');
+    let bytes = text.as_bytes();
+    let stands = |at: usize| {
+        let end = at + wanted.len();
+        let same = text.get(at..end).is_some_and(|found| found.eq_ignore_ascii_case(wanted));
+        let before = at.checked_sub(1).and_then(|at| bytes.get(at));
+        same && !before.is_some_and(part_of_a_word) && !bytes.get(end).is_some_and(part_of_a_word)
+    };
+    let pieces = pieces(text).unwrap_or_default();
+    pieces.iter().filter(|p| p.depth == 0 && stands(p.at)).map(|piece| piece.at).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_and_conditions_are_found_whatever_stands_around_them() {
+        for (sql, terms, condition) in [
+            ("CREATE UNIQUE INDEX i ON t(a)", &["a"][..], None),
+            ("CREATE UNIQUE INDEX i ON t(a DESC, b COLLATE NOCASE)", &["a", "b"], None),
+            (
+                "CREATE UNIQUE INDEX \"a) where\" ON [t(](\"a\", lower(b, ','))\nwhere (x)",
+                &["\"a\"", "lower(b, ',')"],
+                Some("(x)"),
+            ),
+            (
+                "CREATE UNIQUE INDEX i ON t(a /* ) where */) -- ) where\n WHERE c='it''s'",
+                &["a /* ) where */"],
+                Some("c='it''s'"),
+            ),
+            ("CREATE UNIQUE INDEX i ON t(\"desc\", ascent)", &["\"desc\"", "ascent"], None),
+        ] {
+            let read = index_statement(sql).unwrap();
+            assert_eq!((&*read.terms, read.condition), (terms, condition), "{sql}");
+        }
+        assert_eq!(index_statement("CREATE UNIQUE INDEX i ON t(a) WHERE b -- why"), None);
+        assert_eq!(index_statement("CREATE TABLE t"), None);
+    }
+}

@@ -1,0 +1,319 @@
+//! The local schema's constraints, answered by SQLite itself: an empty database in memory with the
+//! same tables, on which one row at a time is tried. The application's own file is not touched.
+//!
+//! What only SQLite knows is asked there: CHECK, NOT NULL, STRICT, expressions and the conditions
+//! of partial indexes. Plain columns under SQLite's own collations are compared here, by the same
+//! rules. What rows there are, and who is visible, is not known here.
+
+use super::table::{self, Collation, Constrained, UniqueIndex};
+use crate::capture::PackedKey;
+use crate::sql::{bind, from_sql, perform, quoted};
+use conflict::visible::{
+    Claim, Constraints, ForeignKey, Index, Remedy, RowId, Table as TableNumber,
+};
+use conflict::{SiteId, Value};
+use protocol::schema::{ObjectKind, RowIdentity, Schema};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode};
+use std::collections::BTreeMap;
+use thiserror::Error;
+
+/// What keeps the constraints from being known.
+#[derive(Debug, Error)]
+pub enum DeskError {
+    /// The schema has something that shared mode can't keep safe.
+    #[error("{0}")]
+    Unfit(String),
+    /// SQLite fails.
+    #[error("trying a row: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A table, index or foreign key was asked for that the schema lacks.
+    #[error("the schema has no {0}")]
+    Unknown(&'static str),
+    /// A site was asked for whose code is not known.
+    #[error("site {0} has no code")]
+    NoCode(SiteId),
+}
+
+/// What a row refers to through one foreign key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Referred {
+    /// The foreign key.
+    pub foreign_key: ForeignKey,
+    /// The parent's table.
+    pub table: TableNumber,
+    /// Columns of the parent, by their place in its rows, with the values they must have.
+    pub values: Vec<(usize, Value)>,
+    /// Whether these are the parent's key, in its order.
+    pub by_key: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Desk {
+    connection: Connection,
+    /// In the order of the schema: [`TableNumber`] is the place.
+    tables: Vec<Constrained>,
+    /// [`Index`] is the place: which table, and which of its indexes.
+    indexes: Vec<(usize, usize)>,
+    /// [`ForeignKey`] is the place.
+    foreign_keys: Vec<ResolvedKey>,
+    codes: BTreeMap<SiteId, String>,
+}
+
+#[derive(Debug)]
+struct ResolvedKey {
+    child: usize,
+    columns: Vec<usize>,
+    parent: usize,
+    parent_columns: Vec<usize>,
+    by_key: bool,
+}
+
+impl Desk {
+    /// The constraints of a schema. `codes` are the sites' names as they stand in marks.
+    ///
+    /// # Errors
+    /// The schema has something that shared mode can't keep safe, or SQLite fails.
+    pub fn new(schema: &Schema, codes: BTreeMap<SiteId, String>) -> Result<Self, DeskError> {
+        let connection = Connection::open_in_memory()?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+        connection.execute_batch("PRAGMA foreign_keys = OFF")?;
+        for object in &schema.objects {
+            if matches!(object.kind, ObjectKind::Table | ObjectKind::Index) {
+                connection.execute_batch(&object.sql)?;
+            }
+        }
+        let mut tables = Vec::new();
+        for table in &schema.tables {
+            tables.push(table::read(&connection, table)?.map_err(DeskError::Unfit)?);
+        }
+        let indexes = tables
+            .iter()
+            .enumerate()
+            .flat_map(|(at, table)| (0..table.indexes.len()).map(move |index| (at, index)))
+            .collect();
+        let foreign_keys = resolve(schema, &tables)?;
+        Ok(Self { connection, tables, indexes, foreign_keys, codes })
+    }
+
+    /// What a row of these values refers to. NULL refers to nothing.
+    ///
+    /// # Errors
+    /// There is no such table.
+    pub fn references(
+        &self,
+        table: TableNumber,
+        values: &[Value],
+    ) -> Result<Vec<Referred>, DeskError> {
+        self.table(table)?;
+        let mut found = Vec::new();
+        for (number, key) in self.foreign_keys.iter().enumerate() {
+            if key.child != table.0 as usize {
+                continue;
+            }
+            let referred: Vec<(usize, Value)> = (key.parent_columns.iter().copied())
+                .zip(key.columns.iter().filter_map(|column| values.get(*column)).cloned())
+                .collect();
+            if referred.iter().any(|(_, value)| matches!(value, Value::Null)) {
+                continue;
+            }
+            found.push(Referred {
+                foreign_key: ForeignKey(number as u32),
+                table: TableNumber(key.parent as u32),
+                values: referred,
+                by_key: key.by_key,
+            });
+        }
+        Ok(found)
+    }
+
+    fn table(&self, table: TableNumber) -> Result<&Constrained, DeskError> {
+        self.tables.get(table.0 as usize).ok_or(DeskError::Unknown("such table"))
+    }
+
+    fn index(&self, index: Index) -> Result<(&Constrained, &UniqueIndex), DeskError> {
+        self.indexes
+            .get(index.0 as usize)
+            .and_then(|(table, index)| {
+                let table = self.tables.get(*table)?;
+                Some((table, table.indexes.get(*index)?))
+            })
+            .ok_or(DeskError::Unknown("such index"))
+    }
+
+    /// Puts a row on the desk, asks, and clears the desk. `None`: the table takes no such row.
+    fn try_row<T>(
+        &self,
+        table: &Constrained,
+        values: &[Value],
+        ask: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, DeskError> {
+        perform(&self.connection, "SAVEPOINT row")?;
+        let asked = self.insert(table, values).and_then(|()| ask(&self.connection));
+        perform(&self.connection, "ROLLBACK TO row")?;
+        perform(&self.connection, "RELEASE row")?;
+        match asked {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if is_refusal(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn insert(&self, table: &Constrained, values: &[Value]) -> rusqlite::Result<()> {
+        let columns: Vec<String> = table.columns.iter().map(|c| quoted(&c.name)).collect();
+        let places: Vec<String> = (1..=columns.len()).map(|place| format!("?{place}")).collect();
+        let mut insert = self.connection.prepare_cached(&format!(
+            "INSERT INTO {} ({}) VALUES ({})",
+            quoted(&table.name),
+            columns.join(", "),
+            places.join(", ")
+        ))?;
+        bind(&mut insert, values)?;
+        insert.raw_execute().map(drop)
+    }
+}
+
+impl Constraints for Desk {
+    type Error = DeskError;
+
+    fn indexes(&self, table: TableNumber) -> Result<Vec<Index>, DeskError> {
+        let own = |(_, (at, _)): &(usize, &(usize, usize))| *at == table.0 as usize;
+        let indexes = self.indexes.iter().enumerate().filter(own);
+        Ok(indexes.map(|(number, _)| Index(number as u32)).collect())
+    }
+
+    fn claim(&self, index: Index, values: &[Value]) -> Result<Option<Claim>, DeskError> {
+        let (table, index) = self.index(index)?;
+        let terms: Option<Vec<Value>> = match &index.columns {
+            Some(columns) => {
+                Some(columns.iter().filter_map(|column| values.get(*column)).cloned().collect())
+            }
+            None => self
+                .try_row(table, values, |connection| {
+                    let mut question = connection.prepare_cached(&index.question)?;
+                    let mut rows = question.query([])?;
+                    let Some(row) = rows.next()? else { return Ok(None) };
+                    let terms = (0..index.collations.len())
+                        .map(|term| Ok(from_sql(row.get_ref(term)?)))
+                        .collect::<rusqlite::Result<_>>()?;
+                    Ok(Some(terms))
+                })?
+                .flatten(),
+        };
+        Ok(terms.and_then(|terms| claim(terms, index.collations.iter().copied())))
+    }
+
+    fn key_claim(&self, row: &RowId) -> Result<Claim, DeskError> {
+        let table = self.table(row.table)?;
+        let collations = table.key.iter().map(|(_, collation)| *collation);
+        claim(row.key.clone(), collations).ok_or(DeskError::Unknown("key with NULL in it"))
+    }
+
+    fn remedy(&self, index: Index) -> Result<Remedy, DeskError> {
+        let at = self.indexes.get(index.0 as usize).map(|(table, _)| *table);
+        let at = at.ok_or(DeskError::Unknown("such index"))?;
+        let (table, index) = self.index(index)?;
+        let markable = |column: &&usize| {
+            let in_key = table.key.iter().any(|(key, _)| key == *column);
+            let in_foreign_key = self.foreign_keys.iter().any(|key| {
+                (key.child == at && key.columns.contains(column))
+                    || (key.parent == at && key.parent_columns.contains(column))
+            });
+            let text = table.columns.get(**column).is_some_and(|column| column.text);
+            text && !in_key && !in_foreign_key
+        };
+        // The last column of a composite index is the one that tells its rows apart: a number
+        // within a year, a place within a hall.
+        let column = index.columns.iter().flatten().rev().find(markable).copied();
+        Ok(column.map_or(Remedy::Park, |column| {
+            let nullable = table.columns.get(column).is_some_and(|column| !column.not_null);
+            Remedy::Mark { column, nullable }
+        }))
+    }
+
+    fn accepts(&self, table: TableNumber, values: &[Value]) -> Result<bool, DeskError> {
+        Ok(self.try_row(self.table(table)?, values, |_| Ok(()))?.is_some())
+    }
+
+    fn keeps_parent(&self, foreign_key: ForeignKey) -> Result<bool, DeskError> {
+        let known = self.foreign_keys.get(foreign_key.0 as usize);
+        known.map(|_| true).ok_or(DeskError::Unknown("such foreign key"))
+    }
+
+    fn code(&self, site: SiteId) -> Result<String, DeskError> {
+        self.codes.get(&site).cloned().ok_or(DeskError::NoCode(site))
+    }
+}
+
+/// Foreign keys with the places of tables and columns. One to a table that is not carried binds
+/// nobody.
+fn resolve(schema: &Schema, tables: &[Constrained]) -> Result<Vec<ResolvedKey>, DeskError> {
+    let mut resolved = Vec::new();
+    for (child, table) in tables.iter().enumerate() {
+        for references in &table.references {
+            let same = |other: &Constrained| other.name.eq_ignore_ascii_case(&references.parent);
+            let Some(parent) = tables.iter().position(same) else { continue };
+            let Some(of) = schema.tables.get(parent) else { continue };
+            let key: Vec<usize> = match &of.identity {
+                RowIdentity::Key(key) => key.iter().map(|column| column.0 as usize).collect(),
+                RowIdentity::Rowid(_) => Vec::new(),
+            };
+            let parent_columns = match &references.parent_columns {
+                None => key.clone(),
+                Some(names) => names
+                    .iter()
+                    .map(|name| of.columns.iter().position(|c| c.eq_ignore_ascii_case(name)))
+                    .collect::<Option<_>>()
+                    .ok_or_else(|| {
+                        DeskError::Unfit(format!(
+                            "a foreign key of {} refers to a column that {} lacks",
+                            table.name, of.name
+                        ))
+                    })?,
+            };
+            resolved.push(ResolvedKey {
+                child,
+                columns: references.columns.clone(),
+                parent,
+                by_key: parent_columns == key,
+                parent_columns,
+            });
+        }
+    }
+    Ok(resolved)
+}
+
+/// Values as uniqueness compares them; `None` where NULL is among them.
+fn claim(values: Vec<Value>, collations: impl Iterator<Item = Collation>) -> Option<Claim> {
+    if values.iter().any(|value| matches!(value, Value::Null)) {
+        return None;
+    }
+    let folded: Vec<Value> =
+        values.into_iter().zip(collations).map(|(value, by)| folded(value, by)).collect();
+    Some(Claim(PackedKey::new(&folded).as_bytes().to_vec()))
+}
+
+/// See <https://www.sqlite.org/datatype3.html#collation>: only text has a collation.
+fn folded(value: Value, collation: Collation) -> Value {
+    match (value, collation) {
+        (Value::Text(text), Collation::NoCase) => Value::Text(text.to_ascii_lowercase()),
+        (Value::Text(mut text), Collation::RTrim) => {
+            let length = text.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
+            text.truncate(length);
+            Value::Text(text)
+        }
+        (value, _) => value,
+    }
+}
+
+/// Whether SQLite says that the table takes no such row.
+fn is_refusal(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch)
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! The constraints of one table as SQLite's pragmas tell them: its key, its UNIQUE indexes, its
+//! foreign keys. Nothing is evaluated here.
+
+use crate::capture::index_statement;
+use crate::sql::quoted;
+use protocol::schema::{RowIdentity, Table};
+use rusqlite::{Connection, OptionalExtension};
+
+/// The collations that SQLite has by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Collation {
+    Binary,
+    NoCase,
+    RTrim,
+}
+
+impl Collation {
+    fn named(name: &str) -> Option<Self> {
+        match name.to_ascii_uppercase().as_str() {
+            "BINARY" => Some(Self::Binary),
+            "NOCASE" => Some(Self::NoCase),
+            "RTRIM" => Some(Self::RTrim),
+            _ => None,
+        }
+    }
+}
+
+/// One UNIQUE index beside the key.
+#[derive(Clone, Debug)]
+pub(super) struct UniqueIndex {
+    /// The columns, by their place in the row, where it is on columns alone and not partial.
+    pub columns: Option<Vec<usize>>,
+    /// Reads what the only row of the table claims; no row where the index leaves it out.
+    pub question: String,
+    pub collations: Vec<Collation>,
+}
+
+/// One foreign key.
+#[derive(Clone, Debug)]
+pub(super) struct References {
+    /// The columns that refer, by their place in the row.
+    pub columns: Vec<usize>,
+    pub parent: String,
+    /// The columns that are referred to; none: the parent's key.
+    pub parent_columns: Option<Vec<String>>,
+}
+
+/// One table.
+#[derive(Clone, Debug)]
+pub(super) struct Constrained {
+    pub name: String,
+    pub columns: Vec<Column>,
+    /// The key's columns, by their place in the row, and how they compare.
+    pub key: Vec<(usize, Collation)>,
+    pub indexes: Vec<UniqueIndex>,
+    pub references: Vec<References>,
+}
+
+/// One column.
+#[derive(Clone, Debug)]
+pub(super) struct Column {
+    pub name: String,
+    pub text: bool,
+    pub not_null: bool,
+}
+
+/// Reads a table. `Err` in the answer: what can't be kept safe, in one sentence.
+pub(super) fn read(
+    connection: &Connection,
+    table: &Table,
+) -> rusqlite::Result<Result<Constrained, String>> {
+    let RowIdentity::Key(key) = &table.identity else {
+        return Ok(Err(format!("{} has no key that tells its rows apart", table.name)));
+    };
+    let columns = columns(connection, table)?;
+    let (mut indexes, mut key_collations) = (Vec::new(), Vec::new());
+    let mut list = connection
+        .prepare("SELECT name, origin FROM pragma_index_list(?1) WHERE \"unique\" ORDER BY name")?;
+    let found = list
+        .query_map([&table.name], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<Vec<(String, String)>>>()?;
+    for (name, origin) in found {
+        let index = match index(connection, table, name)? {
+            Ok(index) => index,
+            Err(what) => return Ok(Err(what)),
+        };
+        match origin.as_str() {
+            "pk" => key_collations = index.collations,
+            _ => indexes.push(index),
+        }
+    }
+    let places = key.iter().map(|column| column.0 as usize);
+    // An INTEGER PRIMARY KEY has no index.
+    let collations = key_collations.into_iter().chain(std::iter::repeat(Collation::Binary));
+    Ok(Ok(Constrained {
+        name: table.name.clone(),
+        columns,
+        key: places.zip(collations).collect(),
+        indexes,
+        references: references(connection, table)?,
+    }))
+}
+
+fn columns(connection: &Connection, table: &Table) -> rusqlite::Result<Vec<Column>> {
+    let mut statement = connection
+        .prepare("SELECT type, \"notnull\" FROM pragma_table_xinfo(?1) WHERE name = ?2")?;
+    let columns = table.columns.iter().map(|name| {
+        statement.query_row([&table.name, name], |row| {
+            let (kind, not_null) = (row.get::<_, String>(0)?, row.get(1)?);
+            Ok(Column { name: name.clone(), text: has_text_affinity(&kind), not_null })
+        })
+    });
+    columns.collect()
+}
+
+/// By the rules of <https://www.sqlite.org/datatype3.html#determination_of_column_affinity>.
+fn has_text_affinity(kind: &str) -> bool {
+    let kind = kind.to_ascii_uppercase();
+    !kind.contains("INT") && ["CHAR", "CLOB", "TEXT"].iter().any(|part| kind.contains(part))
+}
+
+fn index(
+    connection: &Connection,
+    table: &Table,
+    name: String,
+) -> rusqlite::Result<Result<UniqueIndex, String>> {
+    let mut statement = connection
+        .prepare("SELECT name, coll FROM pragma_index_xinfo(?1) WHERE key ORDER BY seqno")?;
+    let parts = statement
+        .query_map([&name], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<Vec<(Option<String>, String)>>>()?;
+    let mut collations = Vec::new();
+    for (_, collation) in &parts {
+        match Collation::named(collation) {
+            Some(known) => collations.push(known),
+            None => {
+                return Ok(Err(format!(
+                    "{} has a UNIQUE index with the collation {collation}, which only the \
+                     application knows",
+                    table.name
+                )));
+            }
+        }
+    }
+    let sql: Option<String> = connection
+        .query_row(
+            "SELECT sql FROM sqlite_schema WHERE type = 'index' AND name = ?1",
+            [&name],
+            |row| row.get(0),
+        )
+        .optional()?
+        .flatten();
+    let place = |name: &Option<String>| {
+        let name = name.as_deref()?;
+        table.columns.iter().position(|column| column == name)
+    };
+    let places: Option<Vec<usize>> = parts.iter().map(|(name, _)| place(name)).collect();
+    // One that a UNIQUE of the table made has no statement, and is on columns.
+    let read = sql.as_deref().map(index_statement);
+    let (terms, condition) = match (read, &places) {
+        (None, _) => {
+            let names = parts.iter().flat_map(|(name, _)| name.as_deref());
+            (names.map(quoted).collect::<Vec<_>>().join(", "), None)
+        }
+        (Some(Some(statement)), _) => (statement.terms.join(", "), statement.condition),
+        (Some(None), _) => {
+            return Ok(Err(format!(
+                "the index {name} is written in a way that this program can't read"
+            )));
+        }
+    };
+    let filter = condition.map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
+    Ok(Ok(UniqueIndex {
+        question: format!("SELECT {terms} FROM {}{filter}", quoted(&table.name)),
+        columns: places.filter(|_| condition.is_none()),
+        collations,
+    }))
+}
+
+fn references(connection: &Connection, table: &Table) -> rusqlite::Result<Vec<References>> {
+    let mut statement = connection.prepare(
+        "SELECT id, \"table\", \"from\", \"to\" FROM pragma_foreign_key_list(?1)
+         ORDER BY id, seq",
+    )?;
+    let mut rows = statement.query([&table.name])?;
+    let mut found: Vec<(i64, References)> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (id, parent): (i64, String) = (row.get(0)?, row.get(1)?);
+        let (from, to): (String, Option<String>) = (row.get(2)?, row.get(3)?);
+        let same = |name: &&String| name.eq_ignore_ascii_case(&from);
+        // A generated column refers to what other columns say.
+        let Some(place) = table.columns.iter().position(|name| same(&name)) else { continue };
+        if found.last().is_none_or(|(last, _)| *last != id) {
+            let parent_columns = to.is_some().then(Vec::new);
+            found.push((id, References { columns: Vec::new(), parent, parent_columns }));
+        }
+        if let Some((_, references)) = found.last_mut() {
+            references.columns.push(place);
+            if let (Some(columns), Some(to)) = (&mut references.parent_columns, to) {
+                columns.push(to);
+            }
+        }
+    }
+    Ok(found.into_iter().map(|(_, references)| references).collect())
+}
