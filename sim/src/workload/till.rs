@@ -71,6 +71,7 @@ pub struct Till {
     pub(super) held: Held,
     pub(super) history: History,
     journal: Journal,
+    loss: Loss,
     mix: Mix,
     random: Random,
     begun: Instant,
@@ -127,6 +128,7 @@ impl Till {
             held: Held::default(),
             history: history.unwrap(),
             journal,
+            loss: Loss::Forbidden,
             mix: Mix::usual(),
             random,
             begun,
@@ -151,6 +153,40 @@ impl Till {
     /// How its database keeps its journal.
     pub fn journal(&self) -> Journal {
         self.journal
+    }
+
+    /// Whether a power cut may take back its last commits.
+    pub fn loss(&self) -> Loss {
+        self.loss
+    }
+
+    /// From now on a power cut may take them back, or no longer. The second may be said only when
+    /// all is durable. A rollback journal promises nothing at NORMAL: with one all stays as it is.
+    pub fn set_loss(&mut self, loss: Loss) {
+        if self.journal == Journal::Wal {
+            self.loss = loss;
+            self.quit();
+            for program in [&mut self.main, &mut self.office, &mut self.reader] {
+                program.set_loss(loss);
+            }
+        }
+    }
+
+    /// People put another file in the place of its database: this is what it holds now.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn read_anew(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.quit();
+        self.history.read_anew(connection).map(drop)
+    }
+
+    /// A clone of its database holds this.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn also_had(&mut self, clone: &Connection) -> rusqlite::Result<()> {
+        self.history.also_had(clone)
     }
 
     /// What its database held after each commit.
@@ -254,7 +290,7 @@ impl Till {
 
     fn acted(&mut self, operation: Operation, work: impl FnOnce(&mut Self) -> Outcome) -> Acted {
         if self.history.is_uncertain() {
-            let outcome = self.recover(Loss::Forbidden);
+            let outcome = self.recover(self.loss);
             return Acted { operation: Operation::Restart, outcome };
         }
         let outcome = work(self);
