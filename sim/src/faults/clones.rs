@@ -40,6 +40,10 @@ impl Drive<'_> {
         self.note_standing().await;
         self.world.power_off(&clone).await;
         self.tell(format!("{}'s clone is thrown away", self.name(at)));
+        // Its address was the clone's for all, and it says its own again when it starts.
+        self.stop_node(at).await?;
+        self.start(at).await?;
+        self.start_others_anew(at).await?;
         self.shops[at.0].held = false;
         Ok(if told { Begun::Over } else { Begun::NotNow })
     }

@@ -198,6 +198,9 @@ impl Drive<'_> {
         self.put_files(at, truth.part.whole(), &truth.files)?;
         self.tell(format!("{} has its own files again", self.name(at)));
         self.start(at).await?;
+        if truth.part != Part::Database {
+            self.start_others_anew(at).await?;
+        }
         self.checker.is_not_itself(at, false);
         self.shops[at.0].held = false;
         self.reopen(at);

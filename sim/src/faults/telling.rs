@@ -90,6 +90,18 @@ impl Drive<'_> {
         }
     }
 
+    /// All others' nodes are started anew: who was told of a fork takes that branch from nobody
+    /// until then, not even from its true origin.
+    pub(super) async fn start_others_anew(&mut self, but: At) -> Checked {
+        for at in self.others(but) {
+            if self.shops[at.0].is_on() && !self.world.is_fallen(self.name(at)) {
+                self.stop_node(at).await?;
+                self.start(at).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// A: a node that has told so promises nothing.
     pub(super) async fn promises_nothing(&mut self, at: At) -> Checked {
         let name = self.name(at);
