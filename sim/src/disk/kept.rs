@@ -39,12 +39,12 @@ impl Disk {
         }
     }
 
-    /// The disk of another computer, switched off, with all files of this one under the same
-    /// paths. The label decides its chances.
-    pub fn cloned(&self, seed: u64, label: &str) -> Self {
+    /// The disk of another computer, switched off, with files of this one under the same paths.
+    /// The label decides its chances.
+    pub fn cloned(&self, files: &Kept, seed: u64, label: &str) -> Self {
         let clone = Self::at(self.root.clone(), seed, label);
         clone.power_off();
-        clone.put_back(&self.keep(), |_| true);
+        clone.put_back(files, |_| true);
         clone
     }
 }

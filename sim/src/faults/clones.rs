@@ -4,6 +4,7 @@
 
 use super::Begun;
 use super::telling::Known;
+use crate::disk::Kept;
 use crate::drive::{Checked, Drive, FILE};
 use crate::plan::At;
 use std::time::Duration;
@@ -20,7 +21,7 @@ impl Drive<'_> {
     /// The clone turns up when all others hold more than it does.
     pub(super) async fn cloned(&mut self, at: At) -> Checked<Begun> {
         let known = self.known().await;
-        let Some((clone, commits)) = self.make_clone(at).await? else { return Ok(Begun::NotNow) };
+        let Some((files, commits)) = self.copy_disk(at).await? else { return Ok(Begun::NotNow) };
         self.start(at).await?;
         self.reopen(at);
         let outrun = self
@@ -30,6 +31,7 @@ impl Drive<'_> {
             self.shops[at.0].held = false;
             return Ok(Begun::NotNow);
         }
+        let clone = self.make_clone(at, &files);
         self.world.isolate(&clone);
         self.start_clone(at, &clone).await?;
         self.pass(2 * MINUTE).await?;
@@ -51,25 +53,27 @@ impl Drive<'_> {
     /// The true computer has no line for a while, and the others hear of the clone first.
     pub(super) async fn cloned_and_heard_first(&mut self, at: At) -> Checked<Begun> {
         let known = self.known().await;
-        let Some((clone, _)) = self.make_clone(at).await? else { return Ok(Begun::NotNow) };
+        let Some((files, _)) = self.copy_disk(at).await? else { return Ok(Begun::NotNow) };
         let before = self.held(at, at);
         self.world.isolate(self.name(at));
         self.start(at).await?;
         self.reopen(at);
         let worked =
             self.pass_while(ARRIVES, async |drive: &mut Self| drive.held(at, at) > before).await?;
-        if worked {
-            self.start_clone(at, &clone).await?;
+        if !worked {
+            self.world.reconnect(self.name(at));
+            self.shops[at.0].held = false;
+            return Ok(Begun::NotNow);
         }
-        let heard = worked
-            && self
-                .pass_while(ARRIVES, async |drive: &mut Self| {
-                    let others = drive.others(at).into_iter();
-                    others.map(|other| drive.held(other, at)).all(|held| held > before)
-                })
-                .await?;
+        let clone = self.make_clone(at, &files);
+        self.start_clone(at, &clone).await?;
+        let heard = |drive: &Self| {
+            let others = drive.others(at).into_iter();
+            others.map(|other| drive.held(other, at) > before).collect::<Vec<_>>()
+        };
+        self.pass_while(ARRIVES, async |drive: &mut Self| !heard(drive).contains(&false)).await?;
         self.world.reconnect(self.name(at));
-        if !heard && self.others(at).into_iter().all(|other| self.held(other, at) <= before) {
+        if !heard(self).contains(&true) {
             self.world.power_off(&clone).await;
             self.shops[at.0].held = false;
             return Ok(Begun::NotNow);
@@ -86,27 +90,35 @@ impl Drive<'_> {
         Ok(Begun::Over)
     }
 
-    /// Clones a PC that is off; the clone's name, and how many commits it has. The PC stays off.
-    async fn make_clone(&mut self, at: At) -> Checked<Option<(String, u64)>> {
+    /// Copies the disk of a PC that is off, and how many commits it has. The PC stays off.
+    async fn copy_disk(&mut self, at: At) -> Checked<Option<(Kept, u64)>> {
         if !self.at_work(&[at]) {
             return Ok(None);
         }
         self.shops[at.0].held = true;
         self.shut_down(at).await?;
+        self.tell(format!("{}'s disk is cloned", self.name(at)));
+        Ok(Some((self.world.disk(self.name(at)).keep(), self.shops[at.0].commits())))
+    }
+
+    /// Puts the copy into a second computer, whose name is returned.
+    fn make_clone(&mut self, at: At, files: &Kept) -> String {
         let name = self.name(at);
-        let mut names = (2..).map(|number| format!("{name}-{number}"));
-        let Some(clone) = names.find(|clone| !self.world.has_computer(clone)) else {
-            return Ok(None);
-        };
-        self.world.clone_computer(name, &clone);
-        self.tell(format!("{name}'s disk is cloned"));
-        Ok(Some((clone, self.shops[at.0].commits())))
+        let mut clone = format!("{name}-2");
+        for number in 3.. {
+            if !self.world.has_computer(&clone) {
+                break;
+            }
+            clone = format!("{name}-{number}");
+        }
+        self.world.clone_computer(name, &clone, files);
+        // Two computers of one name: what others know of it is of the one or the other.
+        self.checker.went_back(at, true);
+        clone
     }
 
     /// Switches the clone on, and somebody works there.
     async fn start_clone(&mut self, at: At, clone: &str) -> Checked {
-        // Two computers of one name: what others know of it is of the one or the other.
-        self.checker.went_back(at, true);
         self.tell(format!("{}'s clone is switched on", self.name(at)));
         if let Err(error) = self.world.boot(clone).await {
             let what = format!("{}'s clone does not start: {error}", self.name(at));

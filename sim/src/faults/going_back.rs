@@ -9,12 +9,15 @@ use crate::disk::Kept;
 use crate::drive::{Checked, Drive, FILE};
 use crate::oracle::Loss;
 use crate::plan::{At, Old};
+use crate::workload::Operation;
 use std::path::Path;
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// In which others come to hold more than the old copy does.
 const OUTRUN: Duration = Duration::from_secs(40 * 60);
+/// Transactions right before a plug is pulled.
+const AT_THE_PLUG: u32 = 3;
 /// Minutes in which a node notices, counted while it has what it needs for that.
 const NOTICES: u32 = 20;
 /// Minutes after which it is left alone, if it could not.
@@ -32,12 +35,12 @@ enum Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
     /// It is told.
-    Told,
+    Yes,
     /// An old node numbered from the newer database's notes, and it came to the very batches that
     /// it had numbered before: nothing is to be told.
     Caught,
     /// Those who could have told were not together.
-    Not,
+    No,
 }
 
 /// What is true, while an old copy stands in its place.
@@ -82,6 +85,10 @@ impl Drive<'_> {
         let Some(copy) = self.outrun_copy(at).await? else { return Ok(Begun::NotNow) };
         self.shops[at.0].held = true;
         let known = self.known().await;
+        // No node has seen these when the power goes.
+        for _ in 0..AT_THE_PLUG {
+            till.perform(Operation::Edit);
+        }
         self.plug(at).await?;
         till.lock().set_loss(Loss::Forbidden);
         self.shops[at.0].set_open(false);
@@ -174,7 +181,7 @@ impl Drive<'_> {
         self.pass(15 * MINUTE).await?;
         self.shops[at.0].set_open(false);
         self.look_for_strangers(at, &truth.line)?;
-        if told == Told::Told {
+        if told == Told::Yes {
             self.promises_nothing(at).await?;
         }
         if truth.part == Part::Database {
@@ -204,7 +211,7 @@ impl Drive<'_> {
         self.checker.is_not_itself(at, false);
         self.shops[at.0].held = false;
         self.reopen(at);
-        Ok(if told == Told::Told { Begun::Over } else { Begun::NotNow })
+        Ok(if told == Told::Yes { Begun::Over } else { Begun::NotNow })
     }
 
     /// H: it is told, at the site or, for a fork, anywhere. A node whose directory is old can learn
@@ -214,7 +221,7 @@ impl Drive<'_> {
         for _ in 0..ENOUGH {
             if let Some(told) = self.told_of(at, &truth.known).await {
                 self.tell(told);
-                return Ok(Told::Told);
+                return Ok(Told::Yes);
             }
             if truth.part == Part::Directory {
                 let line = self.hashes(at, at);
@@ -235,7 +242,7 @@ impl Drive<'_> {
             }
             self.pass(MINUTE).await?;
         }
-        Ok(Told::Not)
+        Ok(Told::No)
     }
 }
 

@@ -7,7 +7,7 @@ use super::program::{Journal, Program};
 use super::schema::SCHEMA;
 use super::violation::Violation;
 use super::{bulk, odd, replace, trade, upgrade};
-use crate::oracle::{Found, History, Loss, Undone, Witness};
+use crate::oracle::{Found, History, Loss, Witness};
 use crate::random::Random;
 use crate::world::World;
 use rusqlite::{Connection, ffi};
@@ -71,7 +71,7 @@ pub struct Till {
     pub(super) held: Held,
     pub(super) history: History,
     journal: Journal,
-    loss: Loss,
+    pub(super) loss: Loss,
     mix: Mix,
     random: Random,
     begun: Instant,
@@ -155,40 +155,6 @@ impl Till {
         self.journal
     }
 
-    /// Whether a power cut may take back its last commits.
-    pub fn loss(&self) -> Loss {
-        self.loss
-    }
-
-    /// From now on a power cut may take them back, or no longer. The second may be said only when
-    /// all is durable. A rollback journal promises nothing at NORMAL: with one all stays as it is.
-    pub fn set_loss(&mut self, loss: Loss) {
-        if self.journal == Journal::Wal {
-            self.loss = loss;
-            self.quit();
-            for program in [&mut self.main, &mut self.office, &mut self.reader] {
-                program.set_loss(loss);
-            }
-        }
-    }
-
-    /// People put another file in the place of its database: this is what it holds now.
-    ///
-    /// # Errors
-    /// SQLite's.
-    pub fn read_anew(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        self.quit();
-        self.history.read_anew(connection).map(drop)
-    }
-
-    /// A clone of its database holds this.
-    ///
-    /// # Errors
-    /// SQLite's.
-    pub fn also_had(&mut self, clone: &Connection) -> rusqlite::Result<()> {
-        self.history.also_had(clone)
-    }
-
     /// What its database held after each commit.
     pub fn history(&self) -> &History {
         &self.history
@@ -252,31 +218,6 @@ impl Till {
         self.number += 1;
         let seed = self.random.draw();
         self.acted(operation, |till| till.perform_at(operation, seed, Instant::now()))
-    }
-
-    /// After a power cut, and after the disk failed: reads all anew, and tells whether that is
-    /// what the application was promised. To be called before anybody judges a mirror.
-    pub fn recover(&mut self, loss: Loss) -> Outcome {
-        self.quit();
-        let Self { main, history, .. } = self;
-        match main.run(|connection, _| history.after_crash(connection, loss)) {
-            Ok(Ok(found)) => Outcome::Recovered(found),
-            Ok(Err(undone)) => self.violated(Operation::Restart, undone.0),
-            Err(error) => self.failed(Operation::Restart, &error, false),
-        }
-    }
-
-    /// The same by somebody else's look at the database: the programs have ended with the power.
-    ///
-    /// # Errors
-    /// SQLite's, outside; inside, that the content is not what was promised.
-    pub fn look_after_crash(
-        &mut self,
-        connection: &Connection,
-        loss: Loss,
-    ) -> rusqlite::Result<Result<Found, Undone>> {
-        self.forget_ended();
-        self.history.after_crash(connection, loss)
     }
 
     /// All its programs end, with whatever they hold open; the next call begins them anew.
@@ -383,7 +324,7 @@ impl Till {
         self.held.holds_lock() || (self.journal == Journal::Delete && self.held.is_reading())
     }
 
-    fn forget_ended(&mut self) {
+    pub(super) fn forget_ended(&mut self) {
         self.held.forget(self.office.is_open(), self.reader.is_open());
     }
 
