@@ -63,6 +63,16 @@ pub const REGRESSIONS: &[Regression] = &[
         days: 2,
         sites: 3,
     },
+    Regression {
+        name: "SAFE beside an alarm that two computers use one key",
+        story: "A clone's batches were taken for the site's own, since their numbers were the \
+                same: the true site went on saying SAFE while its own alarm stood.",
+        test: "",
+        scenario: "cloned",
+        seed: 3,
+        days: 3,
+        sites: 3,
+    },
 ];
 
 #[cfg(test)]

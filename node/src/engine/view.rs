@@ -73,6 +73,7 @@ impl DatabaseView {
     /// this site has another line, or this site went back in time: no copy either way.
     pub fn safe(&self) -> bool {
         self.pending == Some(0)
+            && !self.critical
             && self.copies.iter().any(|copy| copy.durable == self.sequence)
             && self.copies.iter().all(|copy| copy.durable <= self.sequence)
     }

@@ -2,7 +2,7 @@
 //! holds what it committed, every file is whole (E), and nothing is lost that others count on (A).
 
 use crate::drive::{Checked, Drive};
-use crate::oracle::{Found, Loss};
+use crate::oracle::Found;
 use crate::plan::At;
 
 impl Drive<'_> {
@@ -22,11 +22,14 @@ impl Drive<'_> {
         if self.checker.not_themselves.contains(&at) || !disk.exists(&path) {
             return Ok(());
         }
-        let found = disk
-            .look(&path)
-            .and_then(|connection| till.lock().look_after_crash(&connection, Loss::Forbidden));
+        let found = disk.look(&path).and_then(|connection| {
+            let mut program = till.lock();
+            let loss = program.loss();
+            program.look_after_crash(&connection, loss)
+        });
         match found {
-            Ok(Ok(Found::Latest | Found::InFlight(_) | Found::WentBack(_))) => Ok(()),
+            Ok(Ok(Found::Latest | Found::InFlight(_))) => Ok(()),
+            Ok(Ok(Found::WentBack(commit))) => self.look_at_undone(at, commit.0),
             Ok(Err(undone)) => Err(self.broken(
                 "the application's own database survives",
                 format!("{}: {}", self.name(at), undone.0),
@@ -36,6 +39,29 @@ impl Drive<'_> {
                 format!("{} can't be read: {error}", path.display()),
             )),
         }
+    }
+
+    /// F20: a power cut took back what an application at NORMAL committed after `commit`: nothing
+    /// of that was sent, since the node syncs what it numbers.
+    fn look_at_undone(&mut self, origin: At, commit: u64) -> Checked {
+        let latest = self.shops[origin.0].commits();
+        for site in self.places() {
+            let shows = if site == origin { None } else { self.shows(site, origin) };
+            if let Some(shows) = shows.filter(|shows| *shows > commit && *shows < latest) {
+                return Err(self.broken(
+                    "A: what has a number outlives a power cut",
+                    format!(
+                        "{}'s application is back at commit {commit}, and {}'s copy shows commit \
+                         {shows}.",
+                        self.name(origin),
+                        self.name(site)
+                    ),
+                ));
+            }
+        }
+        let undone = (latest - 1).saturating_sub(commit);
+        self.tell(format!("{}'s power cut took back {undone} commits", self.name(origin)));
+        Ok(())
     }
 
     /// E: `PRAGMA integrity_check` is ok for every database of a site.

@@ -34,7 +34,8 @@ impl Drive<'_> {
     /// Flips a bit of a batch of the origin in a site's journal, while that PC is off; whether
     /// there was such a batch.
     pub(crate) fn damage(&mut self, site: At, origin: At, sequence: u64) -> bool {
-        let Some(number) = self.branch_number(site, origin) else { return false };
+        let number = self.in_branch(site, origin, |_, number, _| Ok(number));
+        let Some(number) = number else { return false };
         let path = self.node_db(site);
         let choice = self.random.draw();
         let Ok(sequence) = i64::try_from(sequence) else { return false };
@@ -52,12 +53,5 @@ impl Drive<'_> {
             )
         });
         changed.is_ok_and(|changed| changed == 1)
-    }
-
-    fn branch_number(&self, site: At, origin: At) -> Option<i64> {
-        let connection = self.world.disk(self.name(site)).look(&self.node_db(site)).ok()?;
-        let books = Books::read(&connection).ok()?;
-        let of = books.holdings.iter().find(|(id, _)| self.checker.site(**id) == Some(origin));
-        of.map(|(_, holding)| holding.number)
     }
 }

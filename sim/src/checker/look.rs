@@ -109,6 +109,9 @@ impl Drive<'_> {
         for (teller, books) in &current {
             for ((origin, holder), claimed) in &books.claims {
                 let Some(holder) = self.checker.site(*holder) else { continue };
+                if self.checker.went_back.contains(&holder) {
+                    continue;
+                }
                 let Some(lasting) = durable.get(&holder) else { continue };
                 // What a disk that lies has made of itself is looked at when it no longer does.
                 if self.has_a_lying_disk(holder) {
@@ -186,7 +189,15 @@ impl Drive<'_> {
             let gone = self.checker.held_before.iter().filter_map(|((holder, origin), held)| {
                 (*origin == at && self.shops[holder.0].burned).then_some(*held)
             });
-            let most = held.chain(gone).max().unwrap_or(0);
+            // Nor of one that went back.
+            let told = durable.get(&at).into_iter().flat_map(|books| &books.claims);
+            let told = told.filter_map(|((origin, holder), claimed)| {
+                let holder = self.checker.site(*holder)?;
+                let meant = self.checker.site(*origin) == Some(at)
+                    && self.checker.went_back.contains(&holder);
+                meant.then_some(*claimed)
+            });
+            let most = held.chain(gone).chain(told).max().unwrap_or(0);
             if most < own.sequence {
                 return Err(self.broken(
                     "A: what is called safe is durable elsewhere",

@@ -4,6 +4,7 @@
 //! capture or apply.
 
 mod books;
+mod branches;
 mod copies;
 mod courtesy;
 mod crash;
@@ -13,6 +14,7 @@ mod look;
 mod standstill;
 
 pub use books::Books;
+pub(crate) use branches::Hashes;
 
 use crate::plan::At;
 use books::Shelf;
@@ -32,6 +34,11 @@ pub struct Checker {
     shelf: Shelf,
     /// Sites whose database's file is not their own for a while.
     not_themselves: BTreeSet<At>,
+    /// Sites whose node's directory was put back from an old copy, or has a clone: what others
+    /// were told of it may be gone, and they can't know.
+    went_back: BTreeSet<At>,
+    /// Whether an alarm was raised that stands though what it tells is over.
+    alarms_stand: bool,
     /// Sites whose clock was wrong at any time.
     wrong_clocks: BTreeSet<At>,
     /// Carriers in whose journal somebody damaged a batch, and of whom.
@@ -56,6 +63,8 @@ impl Checker {
             courtesy: Courtesy::default(),
             shelf: Shelf::default(),
             not_themselves: BTreeSet::new(),
+            went_back: BTreeSet::new(),
+            alarms_stand: false,
             wrong_clocks: BTreeSet::new(),
             rotten: BTreeSet::new(),
             safe: BTreeMap::new(),
@@ -120,6 +129,24 @@ impl Checker {
             true => self.not_themselves.insert(at),
             false => self.not_themselves.remove(&at),
         };
+    }
+
+    /// What a site's node had on its disk is older than it was, or no longer.
+    pub fn went_back(&mut self, at: At, went_back: bool) {
+        match went_back {
+            true => self.went_back.insert(at),
+            false => self.went_back.remove(&at),
+        };
+    }
+
+    /// What was told of a fork or of a damaged batch stands for good: nothing takes it back yet.
+    pub fn alarms_stand(&mut self) {
+        self.alarms_stand = true;
+    }
+
+    /// Whether there is such an alarm.
+    pub fn do_alarms_stand(&self) -> bool {
+        self.alarms_stand
     }
 
     /// Somebody damages a copy, or it was put right.

@@ -14,6 +14,7 @@ mod faults;
 mod file;
 mod handle;
 pub(crate) mod here;
+mod kept;
 mod locks;
 mod look;
 mod names;
@@ -30,6 +31,7 @@ mod watches;
 pub use cut::Damage;
 pub use faults::{Faults, Kind, Struck};
 pub use here::moment;
+pub use kept::Kept;
 pub use look::Copied;
 pub use process::{Failure, Process};
 

@@ -425,6 +425,14 @@ impl Drive<'_> {
         }
     }
 
+    /// Somebody works at the till again, if it is a time for that.
+    pub(crate) fn reopen(&mut self, at: At) {
+        let of_day = Duration::from_secs(self.now().as_secs() % DAY.as_secs());
+        self.shops[at.0].set_open(of_day < OPEN);
+        self.agenda.strike_out(|item| *item == Item::Act(at));
+        self.put_in(MINUTE, Item::Act(at));
+    }
+
     /// All sites.
     pub fn places(&self) -> Vec<At> {
         (0..self.shops.len()).map(At).collect()

@@ -6,23 +6,28 @@ use crate::plan::{At, Fault};
 use crate::workload::{Operation, Outcome};
 
 impl Drive<'_> {
-    pub(super) fn begin_application(&mut self, fault: Fault) -> Begun {
-        let Some(at) = fault.sites().first().copied() else { return Begun::NotNow };
-        if !self.at_work(&[at]) {
-            return Begun::NotNow;
+    pub(super) async fn begin_application(&mut self, fault: Fault) -> Checked<Begun> {
+        let Some(at) = fault.site() else { return Ok(Begun::NotNow) };
+        if matches!(fault, Fault::Unappliable(_)) {
+            return self.unappliable(at).await;
         }
-        let Some(till) = self.shops[at.0].till.clone() else { return Begun::NotNow };
+        if !self.at_work(&[at]) {
+            return Ok(Begun::NotNow);
+        }
+        let Some(till) = self.shops[at.0].till.clone() else { return Ok(Begun::NotNow) };
         let done = match fault {
             Fault::LockHeld(_) => {
                 let _ = till.lock().hold_lock();
                 till.lock().holds_lock()
             }
             Fault::LongReader(_) => till.lock().begin_thinking() == Outcome::Nothing,
-            Fault::Bulk(_) => return if self.bulk(at) { Begun::Over } else { Begun::NotNow },
+            Fault::Bulk(_) => {
+                return Ok(if self.bulk(at) { Begun::Over } else { Begun::NotNow });
+            }
             _ => false,
         };
         self.shops[at.0].rest(done);
-        if done { Begun::Going } else { Begun::NotNow }
+        Ok(if done { Begun::Going } else { Begun::NotNow })
     }
 
     /// One transaction of many rows; whether it is committed.
@@ -32,11 +37,10 @@ impl Drive<'_> {
     }
 
     pub(super) async fn end_application(&mut self, active: &Active) -> Checked<Ended> {
-        let Some(at) = active.event.fault.sites().first().copied() else {
-            return Ok(Ended::Fired);
-        };
+        let Some(at) = active.event.fault.site() else { return Ok(Ended::Fired) };
         let Some(till) = self.shops[at.0].till.clone() else { return Ok(Ended::Idle) };
         let done = match active.event.fault {
+            Fault::Bulk(_) | Fault::Unappliable(_) => return Ok(Ended::Fired),
             Fault::LockHeld(_) => matches!(till.lock().let_go(true), Outcome::Committed(_)),
             // Its own other programs may have written meanwhile: then it gives up, as it would alone.
             Fault::LongReader(_) => till.lock().finish_thinking() != Outcome::Nothing,

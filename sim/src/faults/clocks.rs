@@ -7,7 +7,7 @@ use crate::plan::{At, Fault};
 
 impl Drive<'_> {
     pub(super) async fn begin_clock(&mut self, fault: Fault) -> Checked<Begun> {
-        let Some(at) = fault.sites().first().copied() else { return Ok(Begun::NotNow) };
+        let Some(at) = fault.site() else { return Ok(Begun::NotNow) };
         if !self.at_work(&[at]) {
             return Ok(Begun::NotNow);
         }
@@ -30,7 +30,8 @@ impl Drive<'_> {
     }
 
     /// It fired if something was stamped under it.
-    pub(super) async fn end_clock(&mut self, active: &Active, at: At) -> Checked<Ended> {
+    pub(super) async fn end_clock(&mut self, active: &Active) -> Checked<Ended> {
+        let Some(at) = active.event.fault.site() else { return Ok(Ended::Fired) };
         let name = self.name(at);
         if !self.shops[at.0].is_on() || self.world.is_fallen(name) {
             return Ok(Ended::NotYet);

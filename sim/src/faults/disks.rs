@@ -20,7 +20,7 @@ const LEFT: u64 = 8 << 10;
 
 impl Drive<'_> {
     pub(super) async fn begin_disk(&mut self, fault: Fault) -> Checked<Begun> {
-        let Some(at) = fault.sites().first().copied() else { return Ok(Begun::NotNow) };
+        let Some(at) = fault.site() else { return Ok(Begun::NotNow) };
         if !self.at_work(&[at]) {
             return Ok(Begun::NotNow);
         }
@@ -50,7 +50,8 @@ impl Drive<'_> {
         Ok(Begun::Going)
     }
 
-    pub(super) async fn end_disk(&mut self, active: &Active, at: At) -> Checked<Ended> {
+    pub(super) async fn end_disk(&mut self, active: &Active) -> Checked<Ended> {
+        let Some(at) = active.event.fault.site() else { return Ok(Ended::Fired) };
         let struck = struck(active.event.fault, &self.world.disk(self.name(at)).struck());
         let fired = struck > active.struck;
         if !fired && active.put_off < 10 {

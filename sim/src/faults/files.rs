@@ -13,7 +13,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const NOTICES: Duration = Duration::from_secs(10 * 60);
 
 impl Drive<'_> {
-    pub(super) async fn lost_file(&mut self, fault: Fault, at: At) -> Checked<Begun> {
+    pub(super) async fn begin_file(&mut self, fault: Fault) -> Checked<Begun> {
+        let Some(at) = fault.site() else { return Ok(Begun::NotNow) };
         if !self.at_work(&[at]) {
             return Ok(Begun::NotNow);
         }
@@ -187,7 +188,7 @@ impl Drive<'_> {
 }
 
 impl Drive<'_> {
-    fn remove(&self, name: &str, path: &Path) {
+    pub(super) fn remove(&self, name: &str, path: &Path) {
         let disk = self.world.disk(name);
         if disk.exists(path) {
             disk.remove(path).unwrap();

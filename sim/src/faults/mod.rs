@@ -3,16 +3,22 @@
 
 mod application;
 mod clocks;
+mod clones;
 mod disks;
 mod files;
+mod going_back;
 mod lines;
 mod power;
+mod rot;
 mod scripts;
+mod telling;
+
+pub(crate) use telling::stands_for_good;
 
 use crate::chronicle::Span;
 use crate::drive::{Checked, Drive, Item};
 use crate::network::Counts;
-use crate::plan::{At, Event, Fault};
+use crate::plan::{At, Class, Event, Fault};
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -87,7 +93,7 @@ impl Drive<'_> {
             sent: self.first_sent(event.fault),
             struck: self.first_struck(event.fault),
             sequence: self.first_sequence(event.fault).await,
-            commits: event.fault.sites().first().map_or(0, |at| self.shops[at.0].commits()),
+            commits: event.fault.site().map_or(0, |at| self.shops[at.0].commits()),
             fell: false,
             again: false,
             put_off: 0,
@@ -171,83 +177,27 @@ impl Drive<'_> {
     }
 
     async fn bring_about(&mut self, fault: Fault) -> Checked<Begun> {
-        use Fault as F;
-        match fault {
-            F::BadLines
-            | F::OneWay(..)
-            | F::Partition(..)
-            | F::Isolated(_)
-            | F::Flapping(..)
-            | F::Satellite(..)
-            | F::NewAddress(_)
-            | F::SmallPackets(..)
-            | F::UdpBlocked(_) => Ok(self.begin_line(fault)),
-            F::Plug(at) => self.begin_plug(at).await,
-            F::Kill(at) => self.begin_kill(at).await,
-            F::Fuse(..) | F::FuseIn(..) | F::AfterApply(_) | F::CrashTwice(..) => {
-                Ok(self.begin_fuse(fault))
-            }
-            F::NodeDown(at) => self.begin_node_down(at).await,
-            F::WrongReads(_)
-            | F::SyncErrors(_)
-            | F::DiskErrors(_)
-            | F::DiskFull(_)
-            | F::SlowDisk(_) => self.begin_disk(fault).await,
-            F::DeadBattery(_)
-            | F::Year(..)
-            | F::Skewed(..)
-            | F::Drifting(..)
-            | F::HourBack(_)
-            | F::Frozen(_) => self.begin_clock(fault).await,
-            F::LockHeld(_) | F::Bulk(_) | F::LongReader(_) => Ok(self.begin_application(fault)),
-            F::Unappliable(at) => self.unappliable(at).await,
-            F::StaleWal(at) | F::Missing(at) | F::Emptied(at) => self.lost_file(fault, at).await,
-            F::Shifts(first, second, carrier) => self.shifts(first, second, carrier).await,
-            F::Flipped { carrier, origin, asker } => self.flipped(carrier, origin, asker).await,
-            F::Absence(at, _) => self.begin_absence(at).await,
-            F::Burned(at) => self.burned(at).await,
+        match fault.class() {
+            Class::Network => Ok(self.begin_line(fault)),
+            Class::Power => self.begin_power(fault).await,
+            Class::Disk => self.begin_disk(fault).await,
+            Class::Clock => self.begin_clock(fault).await,
+            Class::File => self.begin_file(fault).await,
+            Class::Application => self.begin_application(fault).await,
+            Class::Script => self.begin_script(fault).await,
         }
     }
 
+    /// What is over at once fires when it begins.
     async fn bring_to_an_end(&mut self, active: &Active, place: usize) -> Checked<Ended> {
-        use Fault as F;
-        match active.event.fault {
-            F::BadLines
-            | F::OneWay(..)
-            | F::Partition(..)
-            | F::Isolated(_)
-            | F::Flapping(..)
-            | F::Satellite(..)
-            | F::NewAddress(_)
-            | F::SmallPackets(..)
-            | F::UdpBlocked(_) => self.end_line(active).await,
-            F::Fuse(at, _) | F::FuseIn(at, ..) | F::AfterApply(at) | F::CrashTwice(at, _) => {
-                self.end_fuse(active, at, place).await
-            }
-            F::NodeDown(at) => self.end_node_down(active, at).await,
-            F::WrongReads(at)
-            | F::SyncErrors(at)
-            | F::DiskErrors(at)
-            | F::DiskFull(at)
-            | F::SlowDisk(at) => self.end_disk(active, at).await,
-            F::DeadBattery(at)
-            | F::Year(at, _)
-            | F::Skewed(at, _)
-            | F::Drifting(at, _)
-            | F::HourBack(at)
-            | F::Frozen(at) => self.end_clock(active, at).await,
-            F::LockHeld(_) | F::LongReader(_) => self.end_application(active).await,
-            F::Absence(at, _) => self.end_absence(at).await,
-            F::Plug(_)
-            | F::Kill(_)
-            | F::Bulk(_)
-            | F::Unappliable(_)
-            | F::StaleWal(_)
-            | F::Missing(_)
-            | F::Emptied(_)
-            | F::Shifts(..)
-            | F::Flipped { .. }
-            | F::Burned(_) => Ok(Ended::Fired),
+        match active.event.fault.class() {
+            Class::Network => self.end_line(active).await,
+            Class::Power => self.end_power(active, place).await,
+            Class::Disk => self.end_disk(active).await,
+            Class::Clock => self.end_clock(active).await,
+            Class::Application => self.end_application(active).await,
+            Class::Script => self.end_script(active).await,
+            Class::File => Ok(Ended::Fired),
         }
     }
 
@@ -268,8 +218,7 @@ impl Drive<'_> {
     }
 
     fn first_struck(&self, fault: Fault) -> u64 {
-        let first = fault.sites().first().copied();
-        first.map_or(0, |at| disks::struck(fault, &self.world.disk(self.name(at)).struck()))
+        fault.site().map_or(0, |at| disks::struck(fault, &self.world.disk(self.name(at)).struck()))
     }
 
     fn first_sent(&self, fault: Fault) -> u64 {
@@ -280,7 +229,7 @@ impl Drive<'_> {
     }
 
     async fn first_sequence(&mut self, fault: Fault) -> u64 {
-        let Some(at) = fault.sites().first().copied() else { return 0 };
+        let Some(at) = fault.site() else { return 0 };
         if !self.shops[at.0].is_on() || self.world.is_fallen(self.name(at)) {
             return 0;
         }

@@ -14,7 +14,27 @@ const ATTEMPTS: u32 = 20;
 const REARM: Duration = Duration::from_secs(30);
 
 impl Drive<'_> {
-    pub(super) async fn begin_plug(&mut self, at: At) -> Checked<Begun> {
+    pub(super) async fn begin_power(&mut self, fault: Fault) -> Checked<Begun> {
+        match fault {
+            Fault::Plug(at) => self.begin_plug(at).await,
+            Fault::Kill(at) => self.begin_kill(at).await,
+            Fault::NodeDown(at) => self.begin_node_down(at).await,
+            fault => Ok(self.begin_fuse(fault)),
+        }
+    }
+
+    pub(super) async fn end_power(&mut self, active: &Active, place: usize) -> Checked<Ended> {
+        match active.event.fault {
+            Fault::Plug(_) | Fault::Kill(_) => Ok(Ended::Fired),
+            Fault::NodeDown(at) => self.end_node_down(active, at).await,
+            fault => match fault.site() {
+                Some(at) => self.end_fuse(active, at, place).await,
+                None => Ok(Ended::Fired),
+            },
+        }
+    }
+
+    async fn begin_plug(&mut self, at: At) -> Checked<Begun> {
         if self.shops[at.0].condition == Condition::Off || self.world.is_fallen(self.name(at)) {
             return Ok(Begun::NotNow);
         }
@@ -23,7 +43,7 @@ impl Drive<'_> {
         Ok(Begun::Over)
     }
 
-    pub(super) async fn begin_kill(&mut self, at: At) -> Checked<Begun> {
+    async fn begin_kill(&mut self, at: At) -> Checked<Begun> {
         if !self.shops[at.0].is_on() || self.world.is_fallen(self.name(at)) {
             return Ok(Begun::NotNow);
         }
@@ -32,7 +52,7 @@ impl Drive<'_> {
         Ok(Begun::Over)
     }
 
-    pub(super) fn begin_fuse(&mut self, fault: Fault) -> Begun {
+    fn begin_fuse(&mut self, fault: Fault) -> Begun {
         if !self.at_work(&fault.sites()) {
             return Begun::NotNow;
         }
@@ -84,12 +104,7 @@ impl Drive<'_> {
         }
     }
 
-    pub(super) async fn end_fuse(
-        &mut self,
-        active: &Active,
-        at: At,
-        place: usize,
-    ) -> Checked<Ended> {
+    async fn end_fuse(&mut self, active: &Active, at: At, place: usize) -> Checked<Ended> {
         if active.fell {
             return Ok(Ended::Fired);
         }
@@ -127,7 +142,7 @@ impl Drive<'_> {
         }
     }
 
-    pub(super) async fn begin_node_down(&mut self, at: At) -> Checked<Begun> {
+    async fn begin_node_down(&mut self, at: At) -> Checked<Begun> {
         if !self.at_work(&[at]) {
             return Ok(Begun::NotNow);
         }
@@ -137,7 +152,7 @@ impl Drive<'_> {
         Ok(Begun::Going)
     }
 
-    pub(super) async fn end_node_down(&mut self, active: &Active, at: At) -> Checked<Ended> {
+    async fn end_node_down(&mut self, active: &Active, at: At) -> Checked<Ended> {
         let shop = &self.shops[at.0];
         if shop.unseen == 0 && shop.open && active.put_off < 20 {
             return Ok(Ended::NotYet);

@@ -1,15 +1,38 @@
-//! Faults in several acts: F7 and F27. Whole sites are taken through them, and nothing else happens
-//! to these meanwhile.
+//! Faults in several acts: F7 and F27 are here, others in files of their own. Whole sites are taken
+//! through them, and nothing else happens to these meanwhile.
 
-use super::Begun;
+use super::{Active, Begun, Ended};
 use crate::drive::{Checked, Drive};
-use crate::plan::At;
+use crate::plan::{At, Class, Fault};
 use crate::workload::Operation;
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Drive<'_> {
+    pub(super) async fn begin_script(&mut self, fault: Fault) -> Checked<Begun> {
+        match fault {
+            Fault::Shifts(first, second, carrier) => self.shifts(first, second, carrier).await,
+            Fault::Flipped { carrier, origin, asker } => self.flipped(carrier, origin, asker).await,
+            Fault::Absence(at, _) => self.begin_absence(at).await,
+            Fault::Burned(at) => self.burned(at).await,
+            Fault::Undone(at) => self.undone(at).await,
+            Fault::PutBack(at, old) => self.put_back(at, old).await,
+            Fault::Cloned { site, clone_first: false } => self.cloned(site).await,
+            Fault::Cloned { site, clone_first: true } => self.cloned_and_heard_first(site).await,
+            Fault::RottenBatch { origin, asker } => self.rotten_batch(origin, asker).await,
+            Fault::RottenBase { origin, asker } => self.rotten_base(origin, asker).await,
+            _ => Ok(Begun::NotNow),
+        }
+    }
+
+    pub(super) async fn end_script(&mut self, active: &Active) -> Checked<Ended> {
+        match active.event.fault {
+            Fault::Absence(at, _) => self.end_absence(at).await,
+            _ => Ok(Ended::Fired),
+        }
+    }
+
     /// F7: what the first wrote reaches the second though they are never on at once.
     pub(super) async fn shifts(&mut self, first: At, second: At, carrier: At) -> Checked<Begun> {
         let sites = [first, second, carrier];
@@ -106,18 +129,20 @@ impl Drive<'_> {
         Ok(shown)
     }
 
-    fn hold(&mut self, sites: &[At], held: bool) {
+    pub(super) fn hold(&mut self, sites: &[At], held: bool) {
         for at in sites {
             self.shops[at.0].held = held;
         }
     }
 
-    /// Whether nothing that goes on keeps these from meeting.
-    fn can_meet(&self, a: At, b: At) -> bool {
+    /// Whether nothing that goes on keeps these from meeting, but for the script that asks.
+    pub(super) fn can_meet(&self, a: At, b: At) -> bool {
         let on = |at: At| self.shops[at.0].is_on();
         let disturbed = self.active.values().any(|active| {
-            let sites = active.event.fault.sites();
-            sites.is_empty() || sites.contains(&a) || sites.contains(&b)
+            let fault = active.event.fault;
+            let sites = fault.sites();
+            let about = sites.is_empty() || sites.contains(&a) || sites.contains(&b);
+            about && fault.class() != Class::Script
         });
         on(a) && on(b) && !disturbed
     }

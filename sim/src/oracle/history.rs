@@ -240,19 +240,33 @@ impl History {
         Ok(Ok(found))
     }
 
-    /// Somebody else is known to have written (the node rolled the file forward): all is read
-    /// anew, and what is there is the state of a new commit if it differs from the latest.
+    /// Somebody else is known to have written (the node rolled the file forward, or people put
+    /// another in its place): all is read anew, and what is there is the state of a new commit if
+    /// it differs from the latest.
     ///
     /// # Errors
     /// SQLite's.
     pub fn read_anew(&mut self, connection: &Connection) -> rusqlite::Result<Committed> {
         (self.schema_version, self.tables) = scan(connection)?;
-        self.pending = None;
+        (self.pending, self.ghost) = (None, None);
         let hash = hash_kept(&self.tables, &[]);
         if hash != self.latest().1.hash() {
             self.states.push(State::new(hash, self.begun.elapsed()));
         }
         Ok(Committed(self.latest().0))
+    }
+
+    /// A clone of this database holds something else: that is a state which its origin had, too.
+    /// The latest state stays the latest.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn also_had(&mut self, clone: &Connection) -> rusqlite::Result<()> {
+        let latest = self.latest().1.hash();
+        let elsewhere = content::read(clone)?.hash();
+        let now = self.begun.elapsed();
+        self.states.extend([elsewhere, latest].map(|hash| State::new(hash, now)));
+        Ok(())
     }
 
     /// What the current state is, by what was seen of each commit.

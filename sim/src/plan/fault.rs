@@ -94,8 +94,47 @@ pub enum Fault {
     Unappliable(At),
     /// The PC stays off for so many days.
     Absence(At, u32),
-    /// Fire: the site never comes back.
+    /// Fire, or a disk that is lost: the site never comes back.
     Burned(At),
+    /// The application does not wait for its disk, which loses at a power cut what was already
+    /// sent.
+    Undone(At),
+    /// Something of a PC is put back from an old copy, and taken away again.
+    PutBack(At, Old),
+    /// A disk is cloned, and both copies run under one key.
+    Cloned {
+        /// Whose disk.
+        site: At,
+        /// Whether the others hear of the clone first.
+        clone_first: bool,
+    },
+    /// A bit of a batch is flipped in its origin's own journal; the other asks it.
+    RottenBatch {
+        /// Whose batch.
+        origin: At,
+        /// Who asks.
+        asker: At,
+    },
+    /// A bit of a base is flipped where its origin keeps it; the other asks it.
+    RottenBase {
+        /// Whose base.
+        origin: At,
+        /// Who asks.
+        asker: At,
+    },
+}
+
+/// What is put back from an old copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Old {
+    /// The database, while the node goes on.
+    Backup,
+    /// The database, with the PC off; the node's directory stays.
+    Database,
+    /// The node's directory, with the PC off; the database stays.
+    Directory,
+    /// All of it.
+    Machine,
 }
 
 /// The steps of the node in which a fuse is of interest.
@@ -154,6 +193,13 @@ impl Fault {
             Self::DiskFull(_) => &[62],
             Self::SlowDisk(_) => &[63],
             Self::Unappliable(_) => &[64],
+            Self::Burned(_) => &[19],
+            Self::Undone(_) => &[20],
+            Self::PutBack(_, Old::Backup) => &[29],
+            Self::PutBack(_, Old::Database | Old::Directory) => &[32],
+            Self::PutBack(_, Old::Machine) => &[34],
+            Self::Cloned { .. } => &[31],
+            Self::RottenBatch { .. } | Self::RottenBase { .. } => &[13],
             Self::Partition(..)
             | Self::Isolated(_)
             | Self::Plug(_)
@@ -161,8 +207,7 @@ impl Fault {
             | Self::DiskErrors(_)
             | Self::Drifting(..)
             | Self::LongReader(_)
-            | Self::Absence(..)
-            | Self::Burned(_) => &[],
+            | Self::Absence(..) => &[],
         }
     }
 
@@ -177,7 +222,8 @@ impl Fault {
             | Self::Satellite(..)
             | Self::SmallPackets(..)
             | Self::UdpBlocked(_) => 45,
-            Self::Shifts(..) | Self::Frozen(_) => 90,
+            Self::Shifts(..) | Self::Frozen(_) | Self::PutBack(..) | Self::Cloned { .. } => 90,
+            Self::Undone(_) | Self::RottenBatch { .. } | Self::RottenBase { .. } => 60,
             Self::NodeDown(_) | Self::LongReader(_) | Self::DiskFull(_) => 60,
             Self::WrongReads(_) | Self::SyncErrors(_) | Self::DiskErrors(_) => 20,
             Self::StaleWal(_) | Self::Missing(_) | Self::Emptied(_) | Self::Flipped { .. } => 30,
@@ -209,7 +255,9 @@ impl Fault {
             | Self::Partition(a, b)
             | Self::Flapping(a, b)
             | Self::Satellite(a, b)
-            | Self::SmallPackets(a, b) => vec![a, b],
+            | Self::SmallPackets(a, b)
+            | Self::RottenBatch { origin: a, asker: b }
+            | Self::RottenBase { origin: a, asker: b } => vec![a, b],
             Self::Shifts(a, b, c) | Self::Flipped { carrier: a, origin: b, asker: c } => {
                 vec![a, b, c]
             }
@@ -242,8 +290,16 @@ impl Fault {
             | Self::LongReader(a)
             | Self::Unappliable(a)
             | Self::Absence(a, _)
-            | Self::Burned(a) => vec![a],
+            | Self::Burned(a)
+            | Self::Undone(a)
+            | Self::PutBack(a, _)
+            | Self::Cloned { site: a, .. } => vec![a],
         }
+    }
+
+    /// The first of them.
+    pub fn site(self) -> Option<At> {
+        self.sites().first().copied()
     }
 
     fn title(self) -> &'static str {
@@ -290,6 +346,17 @@ impl Fault {
             Self::Unappliable(_) => "a batch that no mirror can take",
             Self::Absence(..) => "the PC stays off",
             Self::Burned(_) => "fire",
+            Self::Undone(_) => "a power cut undoes what was already sent",
+            Self::PutBack(_, Old::Backup) => "the database is put back from an old backup",
+            Self::PutBack(_, Old::Database) => "the database is put back, not the node's directory",
+            Self::PutBack(_, Old::Directory) => {
+                "the node's directory is put back, not the database"
+            }
+            Self::PutBack(_, Old::Machine) => "the whole PC is put back",
+            Self::Cloned { clone_first: false, .. } => "a disk is cloned",
+            Self::Cloned { clone_first: true, .. } => "a disk is cloned, and the clone heard first",
+            Self::RottenBatch { .. } => "a batch is damaged in its origin's journal",
+            Self::RottenBase { .. } => "a base is damaged at its origin",
         }
     }
 }

@@ -3,11 +3,13 @@
 //! and dice of its own, so that others can be left out and it stays the same: this is how a
 //! failing run is shrunk.
 
+mod class;
 mod fault;
 mod scenario;
 
-pub use fault::{At, Fault, Step};
-pub use scenario::{KINDS, Kind, Life, SCENARIOS, Scenario};
+pub use class::Class;
+pub use fault::{At, Fault, Old, Step};
+pub use scenario::{KINDS, Kind, Life, SCENARIOS, Scenario, apart_from_the_mix};
 
 use crate::random::Random;
 use std::collections::BTreeSet;
@@ -191,7 +193,7 @@ fn draw(scenario: &Scenario, request: &Request) -> Vec<Event> {
     // Two sites are left at least: one alone can't be safe.
     let mut to_lose = sites - 2;
     drawn.retain(|event| {
-        let lost = matches!(event.fault, Fault::WrongReads(_) | Fault::Burned(_));
+        let lost = event.fault.may_cost_a_site();
         if lost && to_lose == 0 {
             return false;
         }
@@ -209,60 +211,9 @@ fn disturbs(a: &Event, b: &Event) -> bool {
     }
     let (here, there) = (a.fault.sites(), b.fault.sites());
     let both = here.is_empty() || there.is_empty() || here.iter().any(|at| there.contains(at));
-    both && match (class(a.fault), class(b.fault)) {
-        (Class::Away, _) | (_, Class::Away) => true,
+    both && match (a.fault.class(), b.fault.class()) {
+        (Class::Script, _) | (_, Class::Script) => true,
         (a, b) => a == b,
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Network,
-    Power,
-    Disk,
-    Clock,
-    File,
-    Application,
-    Away,
-}
-
-fn class(fault: Fault) -> Class {
-    match fault {
-        Fault::BadLines
-        | Fault::OneWay(..)
-        | Fault::Partition(..)
-        | Fault::Isolated(_)
-        | Fault::Flapping(..)
-        | Fault::Satellite(..)
-        | Fault::NewAddress(_)
-        | Fault::SmallPackets(..)
-        | Fault::UdpBlocked(_) => Class::Network,
-        Fault::Plug(_)
-        | Fault::Fuse(..)
-        | Fault::FuseIn(..)
-        | Fault::AfterApply(_)
-        | Fault::CrashTwice(..)
-        | Fault::Kill(_)
-        | Fault::NodeDown(_) => Class::Power,
-        Fault::WrongReads(_)
-        | Fault::SyncErrors(_)
-        | Fault::DiskErrors(_)
-        | Fault::DiskFull(_)
-        | Fault::SlowDisk(_) => Class::Disk,
-        Fault::DeadBattery(_)
-        | Fault::Year(..)
-        | Fault::Skewed(..)
-        | Fault::Drifting(..)
-        | Fault::HourBack(_)
-        | Fault::Frozen(_) => Class::Clock,
-        Fault::StaleWal(_) | Fault::Missing(_) | Fault::Emptied(_) => Class::File,
-        Fault::LockHeld(_) | Fault::Bulk(_) | Fault::LongReader(_) | Fault::Unappliable(_) => {
-            Class::Application
-        }
-        // These need whole sites: nothing else happens to them meanwhile.
-        Fault::Shifts(..) | Fault::Absence(..) | Fault::Burned(_) | Fault::Flipped { .. } => {
-            Class::Away
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The scenarios: which faults a run draws from, and how its sites live. `mix` has them all.
 
-use super::fault::{At, Fault, Step};
+use super::fault::{At, Fault, Old, Step};
 use crate::random::Random;
 
 /// A way of drawing one fault: the sites are chosen by the plan, distinct, `sites` of them.
@@ -12,6 +12,8 @@ pub struct Kind {
     pub sites: usize,
     /// How often it is drawn, beside the others.
     pub weight: u64,
+    /// Whether the mix draws it; else only scenarios that name it.
+    pub in_mix: bool,
     /// Makes it.
     pub draw: fn(&[At], &mut Random) -> Fault,
 }
@@ -94,6 +96,18 @@ pub const KINDS: &[Kind] = &[
     kind("long-reader", 1, 3, |at, _| Fault::LongReader(at[0])),
     kind("unappliable", 1, 1, |at, _| Fault::Unappliable(at[0])),
     kind("absence", 1, 1, |at, random| Fault::Absence(at[0], 1 + random.below(2) as u32)),
+    apart("disk-lost", 1, |at, _| Fault::Burned(at[0])),
+    apart("undone", 1, |at, _| Fault::Undone(at[0])),
+    apart("old-backup", 1, |at, _| Fault::PutBack(at[0], Old::Backup)),
+    apart("old-database", 1, |at, _| Fault::PutBack(at[0], Old::Database)),
+    apart("old-directory", 1, |at, _| Fault::PutBack(at[0], Old::Directory)),
+    apart("old-machine", 1, |at, _| Fault::PutBack(at[0], Old::Machine)),
+    apart("cloned", 1, |at, random| Fault::Cloned {
+        site: at[0],
+        clone_first: random.below(2) == 0,
+    }),
+    apart("rotten-batch", 2, |at, _| Fault::RottenBatch { origin: at[0], asker: at[1] }),
+    apart("rotten-base", 2, |at, _| Fault::RottenBase { origin: at[0], asker: at[1] }),
 ];
 
 /// All scenarios; the first is what runs unless another is asked for.
@@ -180,6 +194,31 @@ pub const SCENARIOS: &[Scenario] = &[
         &["lock-held", "bulk", "long-reader", "node-down", "unappliable", "kill"],
     ),
     scenario("fire", "one site burns down", &["fire", "isolated", "plug"]),
+    scenario(
+        "disk-lost",
+        "a disk is lost in the middle of the day",
+        &["disk-lost", "isolated", "plug"],
+    ),
+    scenario(
+        "going-back",
+        "databases, nodes and whole PCs put back from old copies, or undone by a power cut",
+        &[
+            "undone",
+            "old-backup",
+            "old-database",
+            "old-directory",
+            "old-machine",
+            "isolated",
+            "plug",
+            "kill",
+        ],
+    ),
+    scenario("cloned", "a disk is cloned, and both copies run", &["cloned", "isolated", "plug"]),
+    scenario(
+        "rot",
+        "bits flip in journals and bases",
+        &["rotten-batch", "rotten-base", "isolated", "plug"],
+    ),
     Scenario {
         life: Life { faults: (0, 0), ..ORDINARY },
         ..scenario("quiet", "nothing happens but work and nights", &[])
@@ -192,7 +231,12 @@ const fn kind(
     weight: u64,
     draw: fn(&[At], &mut Random) -> Fault,
 ) -> Kind {
-    Kind { name, sites, weight, draw }
+    Kind { name, sites, weight, in_mix: true, draw }
+}
+
+/// One that the mix does not draw: the node does not yet set right by itself what it does.
+const fn apart(name: &'static str, sites: usize, draw: fn(&[At], &mut Random) -> Fault) -> Kind {
+    Kind { name, sites, weight: 6, in_mix: false, draw }
 }
 
 const fn scenario(
@@ -212,6 +256,18 @@ fn far(random: &mut Random) -> i64 {
     (1 + random.below(30)) as i64 * 86_400
 }
 
+/// The scenario that brings about a fault of that number, though the mix does not.
+pub fn apart_from_the_mix(number: u8) -> Option<&'static str> {
+    let places = [At(0), At(1), At(2)];
+    let brings = |kind: &&Kind| {
+        let mut random = Random::new(0, kind.name);
+        !kind.in_mix && (kind.draw)(&places[..kind.sites], &mut random).numbers().contains(&number)
+    };
+    let kind = KINDS.iter().find(brings)?;
+    let named = SCENARIOS.iter().find(|scenario| scenario.kinds.contains(&kind.name))?;
+    Some(named.name)
+}
+
 impl Scenario {
     /// The one of that name.
     pub fn named(name: &str) -> Option<&'static Self> {
@@ -220,7 +276,10 @@ impl Scenario {
 
     /// The kinds of faults that it draws from.
     pub fn kinds(&self) -> Vec<&'static Kind> {
-        let drawn = |kind: &&Kind| self.kinds.is_empty() || self.kinds.contains(&kind.name);
+        let drawn = |kind: &&Kind| match self.kinds.is_empty() {
+            true => kind.in_mix,
+            false => self.kinds.contains(&kind.name),
+        };
         KINDS.iter().filter(drawn).collect()
     }
 }

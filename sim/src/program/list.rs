@@ -1,7 +1,7 @@
 //! `--list`: the scenarios, and the faults with the kinds that bring each about.
 
 use sim::catalogue::{CATALOGUE, Stage};
-use sim::plan::SCENARIOS;
+use sim::plan::{SCENARIOS, apart_from_the_mix};
 
 /// Prints them.
 pub fn print() {
@@ -21,6 +21,12 @@ pub fn print() {
             Stage::Trust => "verification and repair",
             Stage::Failover => "failover and going back in time",
         };
-        println!("  F{:<3} {} ({waits})", entry.number, entry.title);
+        match apart_from_the_mix(entry.number) {
+            None => println!("  F{:<3} {} ({waits})", entry.number, entry.title),
+            Some(scenario) => println!(
+                "  F{:<3} {} ({waits}; to be noticed today: --scenario {scenario})",
+                entry.number, entry.title
+            ),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! One program of a till: a connection, which the oracle's witness watches, and what is set on it
 //! whenever it is opened anew.
 
-use crate::oracle::Witness;
+use crate::oracle::{Loss, Witness};
 use crate::world::application::Application;
 use rusqlite::Connection;
 
@@ -19,11 +19,18 @@ pub enum Journal {
 pub struct Program {
     application: Application,
     witness: Witness,
+    loss: Loss,
 }
 
 impl Program {
     pub fn new(application: Application) -> Self {
-        Self { application, witness: Witness::default() }
+        Self { application, witness: Witness::default(), loss: Loss::Forbidden }
+    }
+
+    /// Whether it waits for its disk at every commit, from its next connection on.
+    pub fn set_loss(&mut self, loss: Loss) {
+        self.loss = loss;
+        self.quit();
     }
 
     /// Does something on its connection, with the witness of it.
@@ -37,7 +44,13 @@ impl Program {
                 connection.set_prepared_statement_cache_capacity(128);
                 // With a rollback journal a commit is durable once its folder is synced, which only
                 // EXTRA does.
-                connection.execute_batch("PRAGMA foreign_keys = ON; PRAGMA synchronous = EXTRA")?;
+                let synchronous = match self.loss {
+                    Loss::Forbidden => "EXTRA",
+                    Loss::Allowed => "NORMAL",
+                };
+                connection.execute_batch(&format!(
+                    "PRAGMA foreign_keys = ON; PRAGMA synchronous = {synchronous}"
+                ))?;
                 self.witness.watch(connection)?;
             }
             work(connection, &self.witness)

@@ -7,7 +7,7 @@ use super::program::{Journal, Program};
 use super::schema::SCHEMA;
 use super::violation::Violation;
 use super::{bulk, odd, replace, trade, upgrade};
-use crate::oracle::{Found, History, Loss, Undone, Witness};
+use crate::oracle::{Found, History, Loss, Witness};
 use crate::random::Random;
 use crate::world::World;
 use rusqlite::{Connection, ffi};
@@ -71,6 +71,7 @@ pub struct Till {
     pub(super) held: Held,
     pub(super) history: History,
     journal: Journal,
+    pub(super) loss: Loss,
     mix: Mix,
     random: Random,
     begun: Instant,
@@ -127,6 +128,7 @@ impl Till {
             held: Held::default(),
             history: history.unwrap(),
             journal,
+            loss: Loss::Forbidden,
             mix: Mix::usual(),
             random,
             begun,
@@ -218,31 +220,6 @@ impl Till {
         self.acted(operation, |till| till.perform_at(operation, seed, Instant::now()))
     }
 
-    /// After a power cut, and after the disk failed: reads all anew, and tells whether that is
-    /// what the application was promised. To be called before anybody judges a mirror.
-    pub fn recover(&mut self, loss: Loss) -> Outcome {
-        self.quit();
-        let Self { main, history, .. } = self;
-        match main.run(|connection, _| history.after_crash(connection, loss)) {
-            Ok(Ok(found)) => Outcome::Recovered(found),
-            Ok(Err(undone)) => self.violated(Operation::Restart, undone.0),
-            Err(error) => self.failed(Operation::Restart, &error, false),
-        }
-    }
-
-    /// The same by somebody else's look at the database: the programs have ended with the power.
-    ///
-    /// # Errors
-    /// SQLite's, outside; inside, that the content is not what was promised.
-    pub fn look_after_crash(
-        &mut self,
-        connection: &Connection,
-        loss: Loss,
-    ) -> rusqlite::Result<Result<Found, Undone>> {
-        self.forget_ended();
-        self.history.after_crash(connection, loss)
-    }
-
     /// All its programs end, with whatever they hold open; the next call begins them anew.
     pub fn quit(&mut self) {
         for program in [&self.main, &self.office, &self.reader] {
@@ -254,7 +231,7 @@ impl Till {
 
     fn acted(&mut self, operation: Operation, work: impl FnOnce(&mut Self) -> Outcome) -> Acted {
         if self.history.is_uncertain() {
-            let outcome = self.recover(Loss::Forbidden);
+            let outcome = self.recover(self.loss);
             return Acted { operation: Operation::Restart, outcome };
         }
         let outcome = work(self);
@@ -347,7 +324,7 @@ impl Till {
         self.held.holds_lock() || (self.journal == Journal::Delete && self.held.is_reading())
     }
 
-    fn forget_ended(&mut self) {
+    pub(super) fn forget_ended(&mut self) {
         self.held.forget(self.office.is_open(), self.reader.is_open());
     }
 

@@ -6,6 +6,7 @@ use crate::world::boot::Boot;
 pub mod application;
 pub(crate) mod boot;
 mod clocks;
+mod clones;
 pub(crate) mod computer;
 pub(crate) mod environment;
 mod executor;
