@@ -1,5 +1,5 @@
 //! Values between SQLite and [`conflict::Value`], bit for bit, names as SQL writes them, and
-//! transactions. No statement of anybody stands here.
+//! transactions. What statements are about is not known here.
 
 use conflict::Value;
 use rusqlite::types::{ToSqlOutput, ValueRef};

@@ -5,8 +5,9 @@
 /// What an index is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexStatement<'s> {
-    /// Its terms, each a column or an expression, without COLLATE, ASC and DESC.
-    pub terms: Vec<&'s str>,
+    /// Its terms, each a column or an expression, without ASC and DESC; `None` where a comment
+    /// would swallow what is written after them.
+    pub terms: Option<Vec<&'s str>>,
     /// The WHERE of a partial index.
     pub condition: Option<&'s str>,
 }
@@ -30,10 +31,12 @@ pub fn index_statement(sql: &str) -> Option<IndexStatement<'_>> {
         Some(at) => Some(behind.get(at + "where".len()..)?.trim()),
         None => None,
     };
-    // A comment at the end of a piece would swallow what is written after it.
-    let plain = |piece: &&str| !piece.contains("--");
-    let readable = terms.iter().all(plain) && condition.iter().all(plain);
-    readable.then_some(IndexStatement { terms, condition })
+    // A comment at its end would swallow what is written after it.
+    if condition.is_some_and(|condition| condition.contains("--")) {
+        return None;
+    }
+    let terms = terms.iter().all(|term| !term.contains("--")).then_some(terms);
+    Some(IndexStatement { terms, condition })
 }
 
 /// A byte outside of quotes and comments, and the parentheses around it: an opening one counts
@@ -75,11 +78,14 @@ fn pieces(sql: &str) -> Option<Vec<Piece>> {
     Some(pieces)
 }
 
-/// A term without what stands behind its expression.
+/// A term without the ASC or DESC behind it.
 fn bare(term: &str) -> &str {
     let term = term.trim();
-    let end = ["collate", "asc", "desc"].iter().filter_map(|end| last_word(term, end)).min();
-    term.get(..end.unwrap_or(term.len())).unwrap_or(term).trim()
+    let behind = ["asc", "desc"].iter().find_map(|order| {
+        let at = words(term, order).last().copied().filter(|at| *at > 0)?;
+        (at + order.len() == term.len()).then_some(at)
+    });
+    term.get(..behind.unwrap_or(term.len())).unwrap_or(term).trim()
 }
 
 /// Where a word stands outside of quotes and parentheses.
@@ -87,13 +93,9 @@ fn word(text: &str, wanted: &str) -> Option<usize> {
     words(text, wanted).first().copied()
 }
 
-/// Where a word stands for the last time; as the first word it is the term itself.
-fn last_word(text: &str, wanted: &str) -> Option<usize> {
-    words(text, wanted).last().copied().filter(|at| *at > 0)
-}
-
 fn words(text: &str, wanted: &str) -> Vec<usize> {
-    let part_of_a_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$');
+    let part_of_a_word =
+        |byte: &u8| !byte.is_ascii() || byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$');
     let bytes = text.as_bytes();
     let stands = |at: usize| {
         let end = at + wanted.len();
@@ -113,7 +115,16 @@ mod tests {
     fn terms_and_conditions_are_found_whatever_stands_around_them() {
         for (sql, terms, condition) in [
             ("CREATE UNIQUE INDEX i ON t(a)", &["a"][..], None),
-            ("CREATE UNIQUE INDEX i ON t(a DESC, b COLLATE NOCASE)", &["a", "b"], None),
+            (
+                "CREATE UNIQUE INDEX i ON t(a DESC, b COLLATE NOCASE)",
+                &["a", "b COLLATE NOCASE"],
+                None,
+            ),
+            (
+                "CREATE UNIQUE INDEX i ON t(a COLLATE NOCASE || b, préasc)",
+                &["a COLLATE NOCASE || b", "préasc"],
+                None,
+            ),
             (
                 "CREATE UNIQUE INDEX \"a) where\" ON [t(](\"a\", lower(b, ','))\nwhere (x)",
                 &["\"a\"", "lower(b, ',')"],
@@ -127,8 +138,11 @@ mod tests {
             ("CREATE UNIQUE INDEX i ON t(\"desc\", ascent)", &["\"desc\"", "ascent"], None),
         ] {
             let read = index_statement(sql).unwrap();
-            assert_eq!((&*read.terms, read.condition), (terms, condition), "{sql}");
+            assert_eq!((&*read.terms.unwrap(), read.condition), (terms, condition), "{sql}");
         }
+        let noted = "CREATE UNIQUE INDEX i ON t(a, -- the first\n b) WHERE c";
+        let noted = index_statement(noted).unwrap();
+        assert_eq!((noted.terms, noted.condition), (None, Some("c")));
         assert_eq!(index_statement("CREATE UNIQUE INDEX i ON t(a) WHERE b -- why"), None);
         assert_eq!(index_statement("CREATE TABLE t"), None);
     }

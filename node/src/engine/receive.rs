@@ -303,9 +303,9 @@ impl Engine {
         let Some(branch) = self.store.branch(fork.branch)? else { return Ok(()) };
         let database = self.store.database(branch.database)?;
         progress::forget(self.store.connection(), branch.number, peer)?;
-        let peer = self.site_name(peer);
+        let (site, peer) = (peer, self.site_name(peer));
         self.raise(
-            format!("fork:{}", branch.id),
+            fork_subject(branch.id, site),
             Severity::Critical,
             Some(database.number),
             format!(
@@ -316,6 +316,20 @@ impl Engine {
             "Both lines are kept and nothing is exchanged for this database; find out which \
              computer is the right one and stop the other.",
         )?;
+        Ok(())
+    }
+
+    /// A peer's line is this site's as far as it goes: what was said of a fork is over.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn note_agreement(&mut self, site: SiteId, holding: &Holding) -> Result<(), StoreError> {
+        let Some(branch) = self.store.branch(holding.branch)? else { return Ok(()) };
+        if holding.held > Sequence::ZERO
+            && self.store.hash_at(&branch, holding.held)? == Some(holding.hash)
+        {
+            self.clear_alarm(&fork_subject(branch.id, site))?;
+        }
         Ok(())
     }
 
@@ -429,4 +443,9 @@ fn report_of(site: SiteId, holding: &Holding) -> Report {
         applied: holding.applied,
         as_of: holding.as_of,
     }
+}
+
+/// The subject of the alarm that a peer holds another line of a branch.
+fn fork_subject(branch: BranchId, peer: SiteId) -> String {
+    format!("fork:{branch}:{peer}")
 }

@@ -5,7 +5,7 @@
 //! of partial indexes. Plain columns under SQLite's own collations are compared here, by the same
 //! rules. What rows there are, and who is visible, is not known here.
 
-use super::table::{self, Collation, Constrained, UniqueIndex};
+use super::table::{self, Collation, Constrained, Terms, UniqueIndex};
 use crate::capture::PackedKey;
 use crate::sql::{bind, from_sql, perform, quoted};
 use conflict::visible::{
@@ -13,7 +13,6 @@ use conflict::visible::{
 };
 use conflict::{SiteId, Value};
 use protocol::schema::{ObjectKind, RowIdentity, Schema};
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 use std::collections::BTreeMap;
 use thiserror::Error;
@@ -42,7 +41,9 @@ pub struct Referred {
     pub foreign_key: ForeignKey,
     /// The parent's table.
     pub table: TableNumber,
-    /// Columns of the parent, by their place in its rows, with the values they must have.
+    /// Columns of the parent, by their place in its rows, with the values they must have: as the
+    /// child has them. Where the parent's column has another affinity or collation, SQLite may
+    /// take another form for equal.
     pub values: Vec<(usize, Value)>,
     /// Whether these are the parent's key, in its order.
     pub by_key: bool,
@@ -77,11 +78,13 @@ impl Desk {
     /// The schema has something that shared mode can't keep safe, or SQLite fails.
     pub fn new(schema: &Schema, codes: BTreeMap<SiteId, String>) -> Result<Self, DeskError> {
         let connection = Connection::open_in_memory()?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
         connection.execute_batch("PRAGMA foreign_keys = OFF")?;
         for object in &schema.objects {
             if matches!(object.kind, ObjectKind::Table | ObjectKind::Index) {
-                connection.execute_batch(&object.sql)?;
+                // A function that only the application has, for instance.
+                connection.execute_batch(&object.sql).map_err(|error| {
+                    DeskError::Unfit(format!("{} can't be made: {error}", object.name))
+                })?;
             }
         }
         let mut tables = Vec::new();
@@ -150,21 +153,22 @@ impl Desk {
         ask: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<Option<T>, DeskError> {
         perform(&self.connection, "SAVEPOINT row")?;
-        let asked = self.insert(table, values).and_then(|()| ask(&self.connection));
+        let asked = match self.insert(table, values) {
+            Ok(()) => ask(&self.connection).map(Some),
+            Err(error) if is_refusal(&error) => Ok(None),
+            Err(error) => Err(error),
+        };
         perform(&self.connection, "ROLLBACK TO row")?;
         perform(&self.connection, "RELEASE row")?;
-        match asked {
-            Ok(answer) => Ok(Some(answer)),
-            Err(error) if is_refusal(&error) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Ok(asked?)
     }
 
+    /// OR ABORT, whatever the schema says of conflicts: a refusal is an error, and no more.
     fn insert(&self, table: &Constrained, values: &[Value]) -> rusqlite::Result<()> {
         let columns: Vec<String> = table.columns.iter().map(|c| quoted(&c.name)).collect();
         let places: Vec<String> = (1..=columns.len()).map(|place| format!("?{place}")).collect();
         let mut insert = self.connection.prepare_cached(&format!(
-            "INSERT INTO {} ({}) VALUES ({})",
+            "INSERT OR ABORT INTO {} ({}) VALUES ({})",
             quoted(&table.name),
             columns.join(", "),
             places.join(", ")
@@ -185,13 +189,13 @@ impl Constraints for Desk {
 
     fn claim(&self, index: Index, values: &[Value]) -> Result<Option<Claim>, DeskError> {
         let (table, index) = self.index(index)?;
-        let terms: Option<Vec<Value>> = match &index.columns {
-            Some(columns) => {
+        let terms: Option<Vec<Value>> = match &index.terms {
+            Terms::Columns(columns) => {
                 Some(columns.iter().filter_map(|column| values.get(*column)).cloned().collect())
             }
-            None => self
+            Terms::Question(question) => self
                 .try_row(table, values, |connection| {
-                    let mut question = connection.prepare_cached(&index.question)?;
+                    let mut question = connection.prepare_cached(question)?;
                     let mut rows = question.query([])?;
                     let Some(row) = rows.next()? else { return Ok(None) };
                     let terms = (0..index.collations.len())
@@ -225,7 +229,11 @@ impl Constraints for Desk {
         };
         // The last column of a composite index is the one that tells its rows apart: a number
         // within a year, a place within a hall.
-        let column = index.columns.iter().flatten().rev().find(markable).copied();
+        let columns = match &index.terms {
+            Terms::Columns(columns) => columns.as_slice(),
+            Terms::Question(_) => &[],
+        };
+        let column = columns.iter().rev().find(markable).copied();
         Ok(column.map_or(Remedy::Park, |column| {
             let nullable = table.columns.get(column).is_some_and(|column| !column.not_null);
             Remedy::Mark { column, nullable }
@@ -297,7 +305,13 @@ fn claim(values: Vec<Value>, collations: impl Iterator<Item = Collation>) -> Opt
 /// See <https://www.sqlite.org/datatype3.html#collation>: only text has a collation.
 fn folded(value: Value, collation: Collation) -> Value {
     match (value, collation) {
-        (Value::Text(text), Collation::NoCase) => Value::Text(text.to_ascii_lowercase()),
+        (Value::Text(text), Collation::NoCase) => {
+            // SQLite compares lengths, and bytes up to the first NUL alone.
+            let mut text = text.to_ascii_lowercase();
+            let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
+            text.iter_mut().skip(end).for_each(|byte| *byte = 0);
+            Value::Text(text)
+        }
         (Value::Text(mut text), Collation::RTrim) => {
             let length = text.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
             text.truncate(length);
@@ -307,11 +321,12 @@ fn folded(value: Value, collation: Collation) -> Value {
     }
 }
 
-/// Whether SQLite says that the table takes no such row.
+/// Whether SQLite says that the table takes no such row: a constraint, or one that can't be
+/// evaluated for it.
 fn is_refusal(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
-        Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch)
+        Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::Unknown)
     )
 }
 

@@ -1,7 +1,7 @@
 //! The constraints of one table as SQLite's pragmas tell them: its key, its UNIQUE indexes, its
 //! foreign keys. Nothing is evaluated here.
 
-use crate::capture::index_statement;
+use crate::capture::{IndexStatement, index_statement};
 use crate::sql::quoted;
 use protocol::schema::{RowIdentity, Table};
 use rusqlite::{Connection, OptionalExtension};
@@ -28,11 +28,18 @@ impl Collation {
 /// One UNIQUE index beside the key.
 #[derive(Clone, Debug)]
 pub(super) struct UniqueIndex {
-    /// The columns, by their place in the row, where it is on columns alone and not partial.
-    pub columns: Option<Vec<usize>>,
-    /// Reads what the only row of the table claims; no row where the index leaves it out.
-    pub question: String,
+    pub terms: Terms,
     pub collations: Vec<Collation>,
+}
+
+/// What an index is on.
+#[derive(Clone, Debug)]
+pub(super) enum Terms {
+    /// Columns alone, by their place in the row.
+    Columns(Vec<usize>),
+    /// Expressions, generated columns, or some rows only: a query that reads what the only row of
+    /// the table claims, and finds none where the index leaves the row out.
+    Question(String),
 }
 
 /// One foreign key.
@@ -90,6 +97,10 @@ pub(super) fn read(
         }
     }
     let places = key.iter().map(|column| column.0 as usize);
+    let references = match references(connection, table)? {
+        Ok(references) => references,
+        Err(what) => return Ok(Err(what)),
+    };
     // An INTEGER PRIMARY KEY has no index.
     let collations = key_collations.into_iter().chain(std::iter::repeat(Collation::Binary));
     Ok(Ok(Constrained {
@@ -97,7 +108,7 @@ pub(super) fn read(
         columns,
         key: places.zip(collations).collect(),
         indexes,
-        references: references(connection, table)?,
+        references,
     }))
 }
 
@@ -155,29 +166,38 @@ fn index(
         table.columns.iter().position(|column| column == name)
     };
     let places: Option<Vec<usize>> = parts.iter().map(|(name, _)| place(name)).collect();
-    // One that a UNIQUE of the table made has no statement, and is on columns.
-    let read = sql.as_deref().map(index_statement);
-    let (terms, condition) = match (read, &places) {
-        (None, _) => {
-            let names = parts.iter().flat_map(|(name, _)| name.as_deref());
-            (names.map(quoted).collect::<Vec<_>>().join(", "), None)
+    let question = |terms: &[&str], condition: Option<&str>| {
+        let filter = condition.map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
+        format!("SELECT {} FROM {}{filter}", terms.join(", "), quoted(&table.name))
+    };
+    // One that a UNIQUE of the table made has no statement.
+    let terms = match (sql.as_deref().map(index_statement), places) {
+        (None, Some(places)) => Terms::Columns(places),
+        (None, None) => {
+            let names: Vec<String> =
+                parts.iter().flat_map(|(name, _)| name.as_deref()).map(quoted).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            Terms::Question(question(&names, None))
         }
-        (Some(Some(statement)), _) => (statement.terms.join(", "), statement.condition),
-        (Some(None), _) => {
+        (Some(Some(statement)), Some(places)) if statement.condition.is_none() => {
+            Terms::Columns(places)
+        }
+        (Some(Some(IndexStatement { terms: Some(terms), condition })), _) => {
+            Terms::Question(question(&terms, condition))
+        }
+        (Some(_), _) => {
             return Ok(Err(format!(
                 "the index {name} is written in a way that this program can't read"
             )));
         }
     };
-    let filter = condition.map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
-    Ok(Ok(UniqueIndex {
-        question: format!("SELECT {terms} FROM {}{filter}", quoted(&table.name)),
-        columns: places.filter(|_| condition.is_none()),
-        collations,
-    }))
+    Ok(Ok(UniqueIndex { terms, collations }))
 }
 
-fn references(connection: &Connection, table: &Table) -> rusqlite::Result<Vec<References>> {
+fn references(
+    connection: &Connection,
+    table: &Table,
+) -> rusqlite::Result<Result<Vec<References>, String>> {
     let mut statement = connection.prepare(
         "SELECT id, \"table\", \"from\", \"to\" FROM pragma_foreign_key_list(?1)
          ORDER BY id, seq",
@@ -188,8 +208,9 @@ fn references(connection: &Connection, table: &Table) -> rusqlite::Result<Vec<Re
         let (id, parent): (i64, String) = (row.get(0)?, row.get(1)?);
         let (from, to): (String, Option<String>) = (row.get(2)?, row.get(3)?);
         let same = |name: &&String| name.eq_ignore_ascii_case(&from);
-        // A generated column refers to what other columns say.
-        let Some(place) = table.columns.iter().position(|name| same(&name)) else { continue };
+        let Some(place) = table.columns.iter().position(|name| same(&name)) else {
+            return Ok(Err(format!("a foreign key of {} is on a generated column", table.name)));
+        };
         if found.last().is_none_or(|(last, _)| *last != id) {
             let parent_columns = to.is_some().then(Vec::new);
             found.push((id, References { columns: Vec::new(), parent, parent_columns }));
@@ -201,5 +222,5 @@ fn references(connection: &Connection, table: &Table) -> rusqlite::Result<Vec<Re
             }
         }
     }
-    Ok(found.into_iter().map(|(_, references)| references).collect())
+    Ok(Ok(found.into_iter().map(|(_, references)| references).collect()))
 }

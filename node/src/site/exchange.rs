@@ -424,6 +424,7 @@ impl Exchange {
             .step("progress.note", move |engine| {
                 let fork = engine.compare_lines(&holding)?;
                 if fork.is_none() {
+                    engine.note_agreement(peer, &holding)?;
                     engine.note_progress(peer, &holding)?;
                 }
                 Ok(fork)

@@ -90,14 +90,14 @@ async fn dial(site: Site, peer: SiteId) {
         if site.0.hub.is_stopping() {
             return;
         }
-        let begun = Instant::now();
-        let talked = if site.0.hub.is_connected(peer) {
+        let lasted = if site.0.hub.is_connected(peer) {
+            let begun = Instant::now();
             while site.0.hub.is_connected(peer) {
                 changed.as_mut().await;
                 changed.set(site.0.hub.topology());
                 changed.as_mut().enable();
             }
-            true
+            begun.elapsed() >= LASTING
         } else if member.addresses.is_empty() {
             changed.await;
             continue;
@@ -106,7 +106,7 @@ async fn dial(site: Site, peer: SiteId) {
         };
         // Whoever dialled: a connection that always ends at once, since something is wrong with
         // it, costs the line each time.
-        if talked && begun.elapsed() >= LASTING {
+        if lasted {
             wait = FIRST_WAIT;
         }
         if wait_before_dialling(&site, &member, wait).await {
@@ -117,7 +117,7 @@ async fn dial(site: Site, peer: SiteId) {
     }
 }
 
-/// Dials a member and talks with it until the link ends; returns whether they came to talk.
+/// Dials a member and talks with it until the link ends; returns whether that was a good one.
 async fn connect(site: &Site, member: &Member) -> bool {
     let peer = member.site;
     site.0.hub.set_dialling(peer, true);
@@ -125,7 +125,8 @@ async fn connect(site: &Site, member: &Member) -> bool {
     site.0.hub.set_dialling(peer, false);
     match link {
         Ok(link) if !site.0.hub.is_connected(peer) => {
-            exchange::run(site.clone(), link, peer, true).await
+            let begun = Instant::now();
+            exchange::run(site.clone(), link, peer, true).await && begun.elapsed() >= LASTING
         }
         Ok(_) => false,
         Err(reason) => {

@@ -1,24 +1,21 @@
 //! Damage done by hand to a journal, and how far a site is in it.
 
-use super::Books;
+use super::{Books, Holding};
 use crate::drive::Drive;
 use crate::plan::At;
 
 impl Drive<'_> {
     /// How many batches of the origin a site holds.
     pub(crate) fn held(&self, site: At, origin: At) -> Option<u64> {
-        let connection = self.world.disk(self.name(site)).look(&self.node_db(site)).ok()?;
-        let books = Books::read(&connection).ok()?;
-        let of = books.holdings.iter().find(|(id, _)| self.checker.site(**id) == Some(origin));
-        of.map(|(_, holding)| holding.held)
+        self.holding(site, origin).map(|holding| holding.held)
     }
 
-    /// The last batch of the origin's that a site holds and may show.
-    pub(crate) fn last_visible(&self, site: At, origin: At) -> Option<u64> {
+    /// How far a site is in the origin's branch.
+    pub(crate) fn holding(&self, site: At, origin: At) -> Option<Holding> {
         let connection = self.world.disk(self.name(site)).look(&self.node_db(site)).ok()?;
         let books = Books::read(&connection).ok()?;
         let of = books.holdings.iter().find(|(id, _)| self.checker.site(**id) == Some(origin));
-        of.map(|(_, holding)| holding.visible)
+        of.map(|(_, holding)| *holding)
     }
 
     /// The commit of the origin that a site's copy shows.

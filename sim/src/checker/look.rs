@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 /// least: G.
 const BYTES_A_BATCH: u64 = 4096;
 const BYTES_AT_LEAST: u64 = 64 << 20;
+/// The same for each site, whose base is in it.
+const BYTES_A_SITE: u64 = 8 << 20;
 /// Bytes of memory that the whole world may take for each site, disks not counted: G.
 const MEMORY: u64 = 128 << 20;
 
@@ -233,7 +235,8 @@ impl Drive<'_> {
             let Some(folder) = folder.parent() else { continue };
             let bytes = disk.bytes_in(folder);
             let batches: u64 = books.holdings.values().map(|holding| holding.held).sum();
-            let limit = BYTES_AT_LEAST + batches * BYTES_A_BATCH;
+            let sites = BYTES_A_SITE * self.shops.len() as u64;
+            let limit = BYTES_AT_LEAST.max(sites) + batches * BYTES_A_BATCH;
             if bytes > limit {
                 return Err(self.broken(
                     "G: the journal stays bounded",

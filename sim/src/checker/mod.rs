@@ -13,7 +13,7 @@ mod journals;
 mod look;
 mod standstill;
 
-pub use books::Books;
+pub use books::{Books, Holding};
 pub(crate) use branches::Hashes;
 
 use crate::plan::At;

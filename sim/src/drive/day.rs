@@ -36,9 +36,11 @@ impl Drive<'_> {
     pub(super) async fn begin_world(&mut self) -> Checked {
         for at in self.places() {
             let name = self.name(at);
-            let access = match self.plan.life.behind_nat && at.0 != 0 {
-                true => Access::Nat { idle: NAT_IDLE },
-                false => Access::Direct,
+            let access = match (self.plan.life.behind_nat, at.0) {
+                // The one whom all others reach has a name that follows its address.
+                (true, 0) => Access::Named,
+                (true, _) => Access::Nat { idle: NAT_IDLE },
+                (false, _) => Access::Direct,
             };
             self.world.site_with(name, access).await;
             self.set_condition(at, Condition::On);

@@ -104,14 +104,16 @@ impl Drive<'_> {
                     let of = database.site.as_deref().map(|site| self.place(site));
                     if of.is_some_and(|origin| self.is_stuck(at, origin)) {
                         // The node must say so.
-                        if status.alarms.is_empty() {
+                        let told = |alarm: &node::status::AlarmStatus| alarm.severity == "critical";
+                        if !status.alarms.iter().any(told) {
                             return false;
                         }
                         continue;
                     }
                     // Of a site that is gone for good the last run may never be finished.
                     let gone = database.site.as_deref().filter(|site| self.is_burned(site));
-                    let last = gone.and_then(|site| self.last_visible(at, self.place(site)));
+                    let last = gone.and_then(|site| self.holding(at, self.place(site)));
+                    let last = last.map(|holding| holding.visible);
                     if last.is_none() || database.applied_sequence != last {
                         return false;
                     }
@@ -123,7 +125,8 @@ impl Drive<'_> {
 
     /// Whether a copy can't go on, since somebody damaged a batch of it in that site's journal.
     fn is_stuck(&self, site: At, origin: At) -> bool {
-        self.checker.is_rotten(site, origin)
+        let Some(holding) = self.holding(site, origin) else { return false };
+        self.checker.is_rotten(site, origin) && holding.applied < holding.visible
     }
 
     fn is_burned(&self, name: &str) -> bool {

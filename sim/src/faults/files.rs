@@ -74,7 +74,9 @@ impl Drive<'_> {
 
     /// Sees to it that a copy made a moment ago is an old one, also with the `-wal` beside it.
     fn leave_behind(&self, at: At, path: &Path) {
-        let Some(till) = &self.shops[at.0].till else { return };
+        let Some(till) = self.shops[at.0].till.as_ref().filter(|_| self.at_work(&[at])) else {
+            return;
+        };
         till.perform(Operation::Sale);
         // Whoever reads may keep it from moving; then it is an old copy another time.
         let _ = self.world.disk(self.name(at)).edit(path, |connection| {

@@ -81,7 +81,7 @@ impl Drive<'_> {
         self.hold(&sites, true);
         self.shut_down(asker).await?;
         let held = self.held(asker, origin);
-        if let Some(till) = self.shops[origin.0].till.clone() {
+        if let Some(till) = self.shops[origin.0].till.clone().filter(|_| self.at_work(&[origin])) {
             till.perform(Operation::Sale);
         }
         self.pass(15 * MINUTE).await?;

@@ -211,6 +211,19 @@ impl Fault {
         }
     }
 
+    /// The same fault where only the hub can be reached by the others: it carries.
+    pub fn through(self, hub: At) -> Self {
+        match self {
+            Self::Shifts(first, second, carrier) if first == hub => {
+                Self::Shifts(carrier, second, hub)
+            }
+            Self::Shifts(first, second, carrier) if second == hub => {
+                Self::Shifts(first, carrier, hub)
+            }
+            other => other,
+        }
+    }
+
     /// How long it lasts. Those that are over at once last a moment.
     pub fn lasts(self) -> Duration {
         let minutes = match self {

@@ -83,7 +83,7 @@ impl Plan {
     /// The plan of a request; `None` if there is no such scenario, or not so many sites.
     pub fn new(request: Request) -> Option<Self> {
         let scenario = Scenario::named(request.scenario)?;
-        if !(2..=NAMES.len()).contains(&request.sites) || request.days == 0 {
+        if !(2..=NAMES.len()).contains(&request.sites) || !(1..=1000).contains(&request.days) {
             return None;
         }
         let sites = NAMES[..request.sites].to_vec();
@@ -176,7 +176,10 @@ fn draw(scenario: &Scenario, request: &Request) -> Vec<Event> {
                 let other = place + dice.below((sites - place) as u64) as usize;
                 places.swap(place, other);
             }
-            let fault = (kind.draw)(&places[..kind.sites], &mut dice);
+            let mut fault = (kind.draw)(&places[..kind.sites], &mut dice);
+            if scenario.life.behind_nat {
+                fault = fault.through(At(0));
+            }
             let event = Event { number, at, fault };
             if drawn.iter().all(|other| !disturbs(other, &event)) {
                 drawn.push(event);

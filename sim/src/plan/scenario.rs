@@ -27,7 +27,7 @@ pub struct Life {
     pub plugged: u64,
     /// Whether all boot in the same second in the morning.
     pub rush: bool,
-    /// Whether all sites but the second sit behind routers that let nobody in.
+    /// Whether all sites but the first sit behind routers that let nobody in.
     pub behind_nat: bool,
     /// Faults a day: at least, and how many more at most.
     pub faults: (u64, u64),

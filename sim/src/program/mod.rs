@@ -43,6 +43,13 @@ impl Which {
         let scenario = sim::plan::Scenario::named(&self.scenario).ok_or_else(|| {
             format!("There is no scenario {:?}; --list names all.", self.scenario)
         })?;
+        if self.breakage.is_some() && !cfg!(feature = "breakages") {
+            return Err("This build has no defects to choose from: --features breakages.".into());
+        }
+        // What costs a site leaves two others.
+        if ["fire", "disk-lost", "cloned"].contains(&scenario.name) && self.sites < 3 {
+            return Err(format!("The scenario {} needs three sites at least.", scenario.name));
+        }
         let request = Request {
             seed: self.seed,
             scenario: scenario.name,
@@ -52,7 +59,7 @@ impl Which {
         };
         match sim::plan::Plan::new(request.clone()) {
             Some(_) => Ok(request),
-            None => Err("A run has 2 to 20 sites and at least one day.".into()),
+            None => Err("A run has 2 to 20 sites and 1 to 1000 days.".into()),
         }
     }
 }

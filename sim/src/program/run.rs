@@ -22,19 +22,24 @@ pub struct Telling<'a> {
 pub fn run(which: &Which, telling: Telling<'_>) -> Result<bool, String> {
     let request = which.request()?;
     let breakage = which.breakage.as_deref();
+    if let Some(path) = telling.html {
+        // Rather now than after a long run.
+        std::fs::write(path, "")
+            .map_err(|error| format!("{} can't be written: {error}.", path.display()))?;
+    }
     let begun = cpu();
     let (outcome, chronicle) = sim::drive::run(&request, breakage, !telling.json)?;
     let cost = cpu().saturating_sub(begun);
-    if let Some(path) = telling.html {
-        let picture = sim::picture::draw(&request, &chronicle, &outcome);
-        std::fs::write(path, picture)
-            .map_err(|error| format!("{} can't be written: {error}.", path.display()))?;
-    }
     if telling.json {
         let line = serde_json::to_string(&outcome).map_err(|error| error.to_string())?;
         println!("{line}");
     } else {
         print(&request, breakage, &outcome, cost);
+    }
+    if let Some(path) = telling.html {
+        let picture = sim::picture::draw(&request, &chronicle, &outcome);
+        std::fs::write(path, picture)
+            .map_err(|error| format!("{} can't be written: {error}.", path.display()))?;
     }
     if telling.twice {
         let (again, _) = sim::drive::run(&request, breakage, false)?;

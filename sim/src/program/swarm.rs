@@ -28,6 +28,9 @@ pub struct Size<'a> {
 /// Runs them; how many failed, or what kept them from running.
 pub fn run(which: &Which, size: Size<'_>) -> Result<u64, String> {
     let request = which.request()?;
+    if request.seed.checked_add(size.seeds).is_none() {
+        return Err("There are not so many seeds behind --seed.".into());
+    }
     let breakage = which.breakage.as_deref();
     let begun = Instant::now();
     let mut sum = Sum::default();

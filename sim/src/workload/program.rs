@@ -39,7 +39,8 @@ impl Program {
         work: impl FnOnce(&Connection, &Witness) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         let fresh = !self.witness.is_watching();
-        self.application.run(|connection| {
+        // The power may have gone a moment ago, with the last thing that it did.
+        self.application.try_run(|connection| {
             if fresh {
                 connection.set_prepared_statement_cache_capacity(128);
                 // With a rollback journal a commit is durable once its folder is synced, which only
@@ -54,7 +55,7 @@ impl Program {
                 self.witness.watch(connection)?;
             }
             work(connection, &self.witness)
-        })
+        })?
     }
 
     /// Whether its connection is open.

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::capture::inspect;
-use conflict::{Timestamp, Version};
 use proptest::prelude::*;
 
 fn desk(sql: &str) -> Result<Desk, DeskError> {
@@ -35,6 +34,26 @@ fn what_the_table_refuses_is_not_accepted() {
     assert!(accepts(1, &[text("a"), Value::Integer(1)]));
     assert!(!accepts(1, &[text("a"), text("b")]));
     assert!(matches!(desk.accepts(TableNumber(2), &[]), Err(DeskError::Unknown(_))));
+}
+
+#[test]
+fn what_the_schema_says_of_conflicts_changes_nothing() {
+    let desk = self::desk(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, a NOT NULL ON CONFLICT ROLLBACK,
+                         b NOT NULL ON CONFLICT IGNORE,
+                         c NOT NULL ON CONFLICT REPLACE DEFAULT 7,
+                         d CHECK (abs(d) >= 0));",
+    )
+    .unwrap();
+    let one = || Value::Integer(1);
+    let accepts = |a, b, c, d| desk.accepts(TableNumber(0), &[one(), a, b, c, d]).unwrap();
+    assert!(accepts(one(), one(), one(), one()));
+    assert!(!accepts(Value::Null, one(), one(), one()));
+    assert!(!accepts(one(), Value::Null, one(), one()));
+    assert!(!accepts(one(), one(), Value::Null, one()));
+    // What can't be evaluated is refused as well.
+    assert!(!accepts(one(), one(), one(), Value::Integer(i64::MIN)));
+    assert!(accepts(one(), one(), one(), one()));
 }
 
 #[test]
@@ -140,8 +159,21 @@ fn what_cant_be_kept_safe_is_said() {
     let desk = desk("CREATE TABLE t (id INTEGER PRIMARY KEY)").unwrap();
     let stranger = SiteId::from_bytes([9; 16]);
     assert!(matches!(desk.code(stranger), Err(DeskError::NoCode(_))));
-    let version = Version { timestamp: Timestamp::ZERO, origin: SiteId::from_bytes([1; 16]) };
-    assert_eq!(desk.code(version.origin).unwrap(), "uptown");
+    assert_eq!(desk.code(SiteId::from_bytes([1; 16])).unwrap(), "uptown");
+    assert!(
+        unfit(
+            "CREATE TABLE p (id INTEGER PRIMARY KEY);
+             CREATE TABLE c (id INTEGER PRIMARY KEY, p REFERENCES p (other));"
+        )
+        .contains("lacks"),
+    );
+    assert!(
+        unfit(
+            "CREATE TABLE p (id INTEGER PRIMARY KEY);
+             CREATE TABLE c (id INTEGER PRIMARY KEY, p GENERATED ALWAYS AS (id + 1) REFERENCES p)"
+        )
+        .contains("generated"),
+    );
 }
 
 fn any_value() -> impl Strategy<Value = Value> {
@@ -149,7 +181,7 @@ fn any_value() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         (-2_i64..3).prop_map(Value::Integer),
         (-2_i32..3).prop_map(|n| Value::Real(f64::from(n) / 2.0)),
-        "[aAbB ]{0,3}".prop_map(|s| text(&s)),
+        "[aAbB \\x00]{0,3}".prop_map(|s| text(&s)),
         prop::collection::vec(0_u8..2, 0..2).prop_map(Value::Blob),
     ]
 }
