@@ -27,7 +27,7 @@ fn wrong_usage_ends_with_2_and_says_what_to_do() {
     for (arguments, says) in [
         (&["--scenario", "tornado"][..], "--list names all"),
         (&["--sites", "1"], "2 to 20 sites"),
-        (&["--days", "0"], "at least one day"),
+        (&["--days", "0"], "1 to 1000 days"),
         (&["--breakage", "none-such"], "defect"),
     ] {
         let output = sim(arguments);
