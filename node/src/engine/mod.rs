@@ -40,7 +40,7 @@ pub use base::BaseStep;
 pub use detach::detach;
 pub use harvest::{Harvest, Harvested, Moment, Refresh, Trim};
 pub use mirror::MirrorStep;
-pub use receive::{Admitted, Receipt};
+pub use receive::{Admitted, Lines, Receipt};
 pub use view::{CopyView, DatabaseView, View};
 pub use worker::EngineWorker;
 

@@ -32,6 +32,17 @@ pub enum Receipt {
     Forked(Fork),
 }
 
+/// How a peer's line of a branch stands to this site's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    /// As far as the peer's goes, they are one.
+    Alike,
+    /// They hold different batches under one sequence.
+    Apart(Fork),
+    /// It can't be told: the peer is ahead, or one of them has nothing yet.
+    Unknown,
+}
+
 /// A branch that came to be known.
 #[derive(Debug)]
 pub struct Admitted {
@@ -274,16 +285,16 @@ impl Engine {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub fn compare_lines(&self, holding: &Holding) -> Result<Option<Fork>, StoreError> {
-        let Some(branch) = self.store.branch(holding.branch)? else { return Ok(None) };
+    pub fn compare_lines(&self, holding: &Holding) -> Result<Lines, StoreError> {
+        let Some(branch) = self.store.branch(holding.branch)? else { return Ok(Lines::Unknown) };
         if holding.held > branch.held || holding.held == Sequence::ZERO {
-            return Ok(None);
+            return Ok(Lines::Unknown);
         }
-        Ok(self
-            .store
-            .hash_at(&branch, holding.held)?
-            .filter(|hash| *hash != holding.hash)
-            .map(|hash| Fork { branch: branch.id, sequence: holding.held, hash }))
+        Ok(match self.store.hash_at(&branch, holding.held)? {
+            None => Lines::Unknown,
+            Some(hash) if hash == holding.hash => Lines::Alike,
+            Some(hash) => Lines::Apart(Fork { branch: branch.id, sequence: holding.held, hash }),
+        })
     }
 
     /// Whether what a peer calls a fork is one, as far as that can be told here.
@@ -303,13 +314,13 @@ impl Engine {
         let Some(branch) = self.store.branch(fork.branch)? else { return Ok(()) };
         let database = self.store.database(branch.database)?;
         progress::forget(self.store.connection(), branch.number, peer)?;
-        let (site, peer) = (peer, self.site_name(peer));
+        let name = self.site_name(peer);
         self.raise(
-            fork_subject(branch.id, site),
+            fork_subject(branch.id, peer),
             Severity::Critical,
             Some(database.number),
             format!(
-                "This site and {peer} hold different batches of {} under number {}: a disk was \
+                "This site and {name} hold different batches of {} under number {}: a disk was \
                  cloned or put back from a copy.",
                 database.name, fork.sequence
             ),
@@ -319,18 +330,12 @@ impl Engine {
         Ok(())
     }
 
-    /// A peer's line is this site's as far as it goes: what was said of a fork is over.
+    /// A peer's line is this site's again: the alarm is over.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub fn note_agreement(&mut self, site: SiteId, holding: &Holding) -> Result<(), StoreError> {
-        let Some(branch) = self.store.branch(holding.branch)? else { return Ok(()) };
-        if holding.held > Sequence::ZERO
-            && self.store.hash_at(&branch, holding.held)? == Some(holding.hash)
-        {
-            self.clear_alarm(&fork_subject(branch.id, site))?;
-        }
-        Ok(())
+    pub fn clear_fork(&mut self, branch: BranchId, peer: SiteId) -> Result<(), StoreError> {
+        self.clear_alarm(&fork_subject(branch, peer))
     }
 
     /// Takes in how far a peer is, as it says itself.

@@ -339,16 +339,26 @@ async fn a_peer_that_lost_what_it_had_is_no_copy_any_more() {
 #[tokio::test]
 async fn a_peer_with_another_line_is_no_copy() {
     let (shop, peer, _application, holding) = shop().await;
-    let fork = shop
-        .step(move |engine| {
-            let other = Holding { hash: ChainHash([7; 32]), ..holding };
-            Ok(engine.compare_lines(&other)?)
-        })
-        .await
-        .unwrap();
     let me = peer.me;
+    let other = Holding { hash: ChainHash([7; 32]), ..holding };
+    let compare =
+        async |holding: Holding| shop.step(move |engine| Ok(engine.compare_lines(&holding)?)).await;
+    let Lines::Apart(fork) = compare(other).await else { panic!("another hash, one line") };
     shop.step(move |engine| Ok(engine.note_fork(&fork, me)?)).await;
     assert!(!shop.safe().await);
+    let has_copy = async || {
+        let copies = shop.view().await.databases.remove(0).copies;
+        copies.iter().any(|copy| copy.site == me && copy.durable > Sequence::ZERO)
+    };
+    assert!(!has_copy().await, "what it had said counts no longer");
+    // It is put right: its line is this site's, and it says so.
+    assert_eq!(compare(holding).await, Lines::Alike);
+    shop.step(move |engine| {
+        engine.clear_fork(holding.branch, me)?;
+        Ok(engine.note_progress(me, &holding)?)
+    })
+    .await;
+    assert!(has_copy().await && shop.safe().await);
     let claims = [holding.hash, ChainHash([7; 32])].map(|hash| protocol::message::Fork {
         branch: holding.branch,
         sequence: holding.held,

@@ -4,7 +4,8 @@
 use super::Site;
 use super::askings::{Asked, Askings};
 use super::hub::{Command, SessionNumber};
-use crate::engine::{BaseStep, EngineError, Receipt};
+use super::outlets::{Outlets, Permit};
+use crate::engine::{BaseStep, EngineError, Lines, Receipt};
 use crate::store::alarms::Severity;
 use crate::store::progress::PeerRow;
 use crate::transport::{CloseCode, Link};
@@ -13,8 +14,6 @@ use protocol::message::{BasePart, Hello, Holding, Message, Report, VERSION, Want
 use protocol::session::{Channel, Event, Session, SessionError};
 use protocol::{BranchId, Sequence};
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -116,7 +115,7 @@ struct Exchange {
     began: Instant,
     number: Option<SessionNumber>,
     commands: mpsc::UnboundedReceiver<Command>,
-    outlets: Vec<(Channel, mpsc::Sender<Frames>)>,
+    outlets: Outlets,
     vector: Option<BTreeMap<BranchId, Holding>>,
     /// What the peer asked of bases.
     askings: Askings,
@@ -152,7 +151,7 @@ impl Exchange {
             .await?;
         let session = Session::open(hello, peer, branches)
             .map_err(|error| EngineError::Encoding(error.to_string()))?;
-        let outlets = Channel::ALL.map(|channel| (channel, outlet(site, &link, channel))).into();
+        let outlets = Outlets::open(site, &link);
         // Until the hello nobody gives commands.
         let (_, commands) = mpsc::unbounded_channel();
         Ok(Self {
@@ -183,7 +182,7 @@ impl Exchange {
                 (Some(_), None) => self.began + Duration::from_secs(86_400 * 365),
             };
             let listening = self.number.is_some();
-            let ready = ready(&self.outlets, &self.session);
+            let ready = self.outlets.ready(&self.session);
             let wake = tokio::select! {
                 biased;
                 command = self.commands.recv(), if listening => Wake::Command(command),
@@ -419,18 +418,20 @@ impl Exchange {
 
     async fn note_holding(&mut self, holding: Holding) -> Result<(), End> {
         let peer = self.peer;
-        let fork = self
+        let lines = self
             .site
             .step("progress.note", move |engine| {
-                let fork = engine.compare_lines(&holding)?;
-                if fork.is_none() {
-                    engine.note_agreement(peer, &holding)?;
-                    engine.note_progress(peer, &holding)?;
+                let lines = engine.compare_lines(&holding)?;
+                match lines {
+                    Lines::Apart(_) => return Ok(lines),
+                    Lines::Alike => engine.clear_fork(holding.branch, peer)?,
+                    Lines::Unknown => {}
                 }
-                Ok(fork)
+                engine.note_progress(peer, &holding)?;
+                Ok(lines)
             })
             .await?;
-        if let Some(fork) = fork {
+        if let Lines::Apart(fork) = lines {
             self.site.step("fork.note", move |engine| Ok(engine.note_fork(&fork, peer)?)).await?;
             self.session.tell(&Message::Fork(fork))?;
             self.forget(fork.branch);
@@ -556,52 +557,4 @@ impl Exchange {
         }
         Ok(())
     }
-}
-
-/// A small queue before a channel of the link, so that the session decides late what goes next.
-fn outlet(site: &Site, link: &Link, channel: Channel) -> mpsc::Sender<Frames> {
-    let (sender, mut receiver) = mpsc::channel::<Frames>(1);
-    let link = link.clone();
-    // The task ends with the exchange that holds the sender, or with the link.
-    drop(site.0.environment.spawn(Box::pin(async move {
-        while let Some(frames) = receiver.recv().await {
-            for bytes in frames {
-                if let Err(error) = link.send(channel, bytes).await {
-                    tracing::debug!(%error, "a frame was not sent");
-                    return;
-                }
-            }
-        }
-    })));
-    sender
-}
-
-/// Frames of one channel that go out one behind the other.
-type Frames = Vec<Vec<u8>>;
-type Permit = mpsc::OwnedPermit<Frames>;
-type Reserving = Pin<Box<dyn Future<Output = Option<(Channel, Permit)>> + Send>>;
-
-/// Completes with the most urgent channel that can take something the session has for it, and
-/// with `None` once the link is over; never, if the session has nothing to send.
-fn ready(
-    outlets: &[(Channel, mpsc::Sender<Frames>)],
-    session: &Session,
-) -> impl Future<Output = Option<(Channel, Permit)>> + Send + use<> {
-    let mut waiting: Vec<Reserving> = Vec::new();
-    for (channel, sender) in outlets {
-        if session.wants_transmit(*channel) {
-            let (channel, sender) = (*channel, sender.clone());
-            waiting.push(Box::pin(async move {
-                sender.reserve_owned().await.ok().map(|permit| (channel, permit))
-            }));
-        }
-    }
-    std::future::poll_fn(move |context| {
-        for future in &mut waiting {
-            if let std::task::Poll::Ready(result) = future.as_mut().poll(context) {
-                return std::task::Poll::Ready(result);
-            }
-        }
-        std::task::Poll::Pending
-    })
 }

@@ -8,6 +8,7 @@ mod capture_loop;
 mod exchange;
 mod hub;
 mod join;
+mod outlets;
 mod peers;
 mod sources;
 

@@ -7,7 +7,8 @@ use crate::change::Body;
 use crate::keys::SigningKey;
 use crate::membership::RecordHash;
 use crate::{BranchId, ChainHash, DatabaseId, Epoch, Frame, Meta, flight};
-use conflict::Timestamp;
+use conflict::{Timestamp, WallTime};
+use std::sync::Arc;
 
 const GROUP: GroupId = GroupId(uuid::Uuid::from_bytes([9; 16]));
 

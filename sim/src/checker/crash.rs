@@ -67,12 +67,15 @@ impl Drive<'_> {
     /// E: `PRAGMA integrity_check` is ok for every database of a site.
     pub(crate) fn look_at_integrity(&mut self, at: At) -> Checked {
         let disk = self.world.disk(self.name(at));
-        let mut paths = vec![self.node_db(at)];
+        let mut paths = Vec::new();
         if !self.checker.not_themselves.contains(&at) {
             paths.push(self.original(at));
         }
-        for origin in self.places().into_iter().filter(|origin| *origin != at) {
-            paths.push(self.mirror(at, origin));
+        // It lies about the node's own files; what it made of them is looked at afterwards.
+        if !self.has_a_lying_disk(at) {
+            paths.push(self.node_db(at));
+            let others = self.places().into_iter().filter(|origin| *origin != at);
+            paths.extend(others.map(|origin| self.mirror(at, origin)));
         }
         for path in paths.into_iter().filter(|path| disk.exists(path)) {
             let said = disk.look(&path).and_then(|connection| {

@@ -102,6 +102,8 @@ impl Drive<'_> {
                     durable.insert(at, lasting);
                     current.insert(at, now);
                 }
+                // What a disk that lies has spoiled is given up when it no longer does.
+                Err(_) if self.has_a_lying_disk(at) => {}
                 Err(error) => {
                     let what = format!("{}'s node.db can't be read: {error}", self.name(at));
                     return Err(self.broken("E: node.db is whole at any moment", what));
@@ -139,7 +141,7 @@ impl Drive<'_> {
         Ok(durable)
     }
 
-    fn has_a_lying_disk(&self, at: At) -> bool {
+    pub(super) fn has_a_lying_disk(&self, at: At) -> bool {
         self.active.values().any(|active| active.event.fault == Fault::WrongReads(at))
     }
 

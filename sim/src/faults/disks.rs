@@ -58,46 +58,47 @@ impl Drive<'_> {
             return Ok(Ended::NotYet);
         }
         self.heal_disk(at);
-        if matches!(active.event.fault, Fault::WrongReads(_)) {
-            self.look_what_is_left(at).await?;
+        if matches!(active.event.fault, Fault::WrongReads(_)) && !self.look_what_is_left(at).await?
+        {
+            return Ok(Ended::NotYet);
         }
         Ok(if fired { Ended::Fired } else { Ended::Idle })
     }
 
     /// F14: what was read wrongly may have been written back. A site whose journal is no longer
-    /// what it was is given up, as one whose disk is lost: nothing that others count on may be
-    /// lost by that.
-    async fn look_what_is_left(&mut self, at: At) -> Checked {
-        if !self.shops[at.0].is_on() || self.world.is_fallen(self.name(at)) {
-            return Ok(());
+    /// what it was, or whose node says that it can't go on, is given up, as one whose disk is
+    /// lost: nothing that others count on may be lost by that. Returns whether that is known; a
+    /// node on a PC that is off says nothing.
+    async fn look_what_is_left(&mut self, at: At) -> Checked<bool> {
+        let name = self.name(at);
+        let on = !self.world.is_fallen(name) && self.shops[at.0].condition != Condition::Off;
+        if on && self.shops[at.0].is_on() {
+            self.world.kill(name).await;
+            self.set_condition(at, Condition::NodeDown);
         }
-        self.world.kill(self.name(at)).await;
-        self.set_condition(at, Condition::NodeDown);
-        match self.journal_is_whole(at) {
-            Ok(()) => {
-                self.start(at).await?;
-                let told = self
-                    .pass_while(NOTICES, async |drive: &mut Self| {
-                        let status = drive.world.try_status(drive.name(at)).await;
-                        status.is_some_and(|status| !status.alarms.is_empty())
-                    })
-                    .await?;
-                if !told {
-                    return Ok(());
-                }
-                self.tell(format!(
-                    "{}'s node is at odds with its disk, and says so",
-                    self.name(at)
-                ));
-                self.checker.rotten(at, at);
-                self.give_up(at).await
-            }
-            Err(what) => {
-                self.tell(format!("{}'s journal is spoiled: {what}", self.name(at)));
-                self.checker.rotten(at, at);
-                self.give_up(at).await
-            }
+        if let Err(what) = self.journal_is_whole(at) {
+            self.tell(format!("{name}'s journal is spoiled: {what}"));
+            self.checker.rotten(at, at);
+            self.give_up(at).await?;
+            return Ok(true);
         }
+        if !on {
+            return Ok(false);
+        }
+        self.start(at).await?;
+        let starts = self.shops[at.0].is_on();
+        let told = self
+            .pass_while(NOTICES, async |drive: &mut Self| {
+                let status = drive.world.try_status(drive.name(at)).await;
+                status.is_some_and(|status| !status.alarms.is_empty())
+            })
+            .await?;
+        if !starts || told {
+            self.tell(format!("{name}'s node is at odds with its disk, and says so"));
+            self.checker.rotten(at, at);
+            self.give_up(at).await?;
+        }
+        Ok(true)
     }
 
     /// A good disk again, with room on it.
