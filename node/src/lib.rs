@@ -11,7 +11,7 @@ pub mod directory;
 pub mod engine;
 pub mod environment;
 pub mod failure;
-pub mod settle;
+pub mod shared;
 pub mod site;
 pub mod snapshot;
 pub mod sql;

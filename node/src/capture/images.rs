@@ -153,8 +153,8 @@ impl<'c> Images<'c> {
         row: &[u8],
     ) -> Result<(), CaptureError> {
         self.cached(
-            "INSERT OR REPLACE INTO image(database, tbl, key, stamp, origin, row)
-             VALUES(?1, ?2, ?3, ?4, 0, ?5)",
+            "INSERT OR REPLACE INTO image(database, tbl, key, stamp, row)
+             VALUES(?1, ?2, ?3, ?4, ?5)",
         )?
         .execute(params![self.database, number, key.0, stamp.as_u64() as i64, row])
         .map(drop)

@@ -88,9 +88,8 @@ CREATE TABLE image (
   database  INTEGER NOT NULL,
   tbl       INTEGER NOT NULL,         -- table.number
   key       BLOB NOT NULL,            -- packed
-  stamp     INTEGER NOT NULL,         -- version of the row: timestamp
-  origin    INTEGER NOT NULL,         --   and site, 0 being this one
-  overrides BLOB,                     -- per-column versions where they differ (shared mode)
+  stamp     INTEGER NOT NULL,         -- the timestamp of its newest change (mirror mode)
+  birth     BLOB,                     -- shared mode: which of several rows of one key it is
   row       BLOB NOT NULL,            -- packed values of all columns
   PRIMARY KEY (database, tbl, key)
 ) WITHOUT ROWID;
@@ -123,4 +122,110 @@ CREATE TABLE alarm (
   remedy   TEXT NOT NULL,
   since_ms INTEGER NOT NULL,
   database INTEGER
+);
+
+-- Shared mode: what all sites say of each row, merged, and what the application sees of it.
+
+-- Sites by the numbers that packed states name them with.
+CREATE TABLE site_number (
+  number INTEGER PRIMARY KEY,
+  site   BLOB NOT NULL UNIQUE
+);
+
+-- Columns by name, also those that the local schema lacks.
+CREATE TABLE merged_column (
+  database INTEGER NOT NULL,
+  tbl      INTEGER NOT NULL,          -- captured_table.number
+  number   INTEGER NOT NULL,
+  name     TEXT NOT NULL,
+  PRIMARY KEY (database, tbl, number),
+  UNIQUE (database, tbl, name)
+) WITHOUT ROWID;
+
+CREATE TABLE merged_row (
+  database INTEGER NOT NULL,
+  tbl      INTEGER NOT NULL,
+  key      BLOB NOT NULL,             -- packed, bit for bit
+  birth    BLOB NOT NULL,             -- packed version; empty where the key alone is the identity
+  state    BLOB NOT NULL,             -- packed, with the births of the rows that it refers to
+  outcome  BLOB,                      -- what the application sees; NULL: the row as meant
+  PRIMARY KEY (database, tbl, key, birth)
+) WITHOUT ROWID;
+
+-- Who asks for a unique value, or shows it. Keys that stand in merged_row as they are
+-- compared are left out.
+CREATE TABLE merged_slot (
+  database INTEGER NOT NULL,
+  slot     BLOB NOT NULL,
+  tbl      INTEGER NOT NULL,
+  key      BLOB NOT NULL,
+  birth    BLOB NOT NULL,
+  PRIMARY KEY (database, slot, tbl, key, birth)
+) WITHOUT ROWID;
+
+-- Who refers to whom.
+CREATE TABLE merged_reference (
+  database     INTEGER NOT NULL,
+  parent_tbl   INTEGER NOT NULL,
+  parent_key   BLOB NOT NULL,
+  parent_birth BLOB NOT NULL,
+  tbl          INTEGER NOT NULL,
+  key          BLOB NOT NULL,
+  birth        BLOB NOT NULL,
+  PRIMARY KEY (database, parent_tbl, parent_key, parent_birth, tbl, key, birth)
+) WITHOUT ROWID;
+
+-- Rows that do not stand in the application's table as the application should see them.
+CREATE TABLE unwritten (
+  database INTEGER NOT NULL,
+  tbl      INTEGER NOT NULL,
+  key      BLOB NOT NULL,             -- as image.key
+  PRIMARY KEY (database, tbl, key)
+) WITHOUT ROWID;
+
+-- The write to the application's file that is under way: it happened if the file says so.
+CREATE TABLE intent (
+  database INTEGER NOT NULL,
+  tbl      INTEGER NOT NULL,
+  key      BLOB NOT NULL,
+  birth    BLOB,
+  row      BLOB,                      -- NULL: no row stands there afterwards
+  PRIMARY KEY (database, tbl, key)
+) WITHOUT ROWID;
+CREATE TABLE written (
+  database INTEGER PRIMARY KEY,
+  count    INTEGER NOT NULL           -- the writes that the application's file has seen
+);
+
+-- Every mark ever shown: the application may save one without having meant it.
+CREATE TABLE shown_mark (
+  database INTEGER NOT NULL,
+  tbl      INTEGER NOT NULL,
+  key      BLOB NOT NULL,             -- as image.key
+  col      INTEGER NOT NULL,          -- merged_column.number
+  text     BLOB NOT NULL,
+  PRIMARY KEY (database, tbl, key, col, text)
+) WITHOUT ROWID;
+
+-- How much of other branches the origin of a branch had applied, by the time of their batches.
+CREATE TABLE seen (
+  branch    INTEGER NOT NULL,
+  other     INTEGER NOT NULL,
+  timestamp INTEGER NOT NULL,
+  PRIMARY KEY (branch, other)
+) WITHOUT ROWID;
+
+-- What the merge had to decide. One a subject: what is told again is the same conflict.
+CREATE TABLE conflict (
+  id       INTEGER PRIMARY KEY,
+  database INTEGER NOT NULL,
+  tbl      INTEGER NOT NULL,
+  key      BLOB NOT NULL,             -- as merged_row
+  birth    BLOB NOT NULL,
+  kind     TEXT NOT NULL,
+  subject  BLOB NOT NULL,             -- what tells it from others of this row
+  detail   BLOB NOT NULL,             -- packed: both sides
+  since_ms INTEGER NOT NULL,
+  decided  INTEGER NOT NULL DEFAULT 0,
+  UNIQUE (database, tbl, key, birth, kind, subject)
 );
