@@ -132,6 +132,12 @@ impl RowState {
         Some(winner.version)
     }
 
+    /// Whether this set of a column is kept: it is shown, or may come to be.
+    pub fn has_set(&self, column: Column, version: Version) -> bool {
+        let sets = self.cells.get(&column).map(Cell::sets).unwrap_or_default();
+        sets.iter().any(|(known, _)| *known == version)
+    }
+
     /// Folds what no change still to come can tell apart, and says whether that changed the
     /// state. It changes no answer, now or after any further merge.
     ///

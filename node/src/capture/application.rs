@@ -10,6 +10,7 @@ use crate::sql::Begun;
 use conflict::SiteId;
 use protocol::DatabaseId;
 use protocol::schema::TableIndex;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -141,6 +142,8 @@ impl Application {
                     connection.execute_batch(
                         "PRAGMA foreign_keys = OFF; PRAGMA wal_autocheckpoint = 0;",
                     )?;
+                    // What we write is no new change, and its effects come as changes themselves.
+                    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
                     // Reads the file: whatever it is, it shows here.
                     connection
                         .query_row("SELECT 1 FROM main.sqlite_schema", [], |_| Ok(()))
@@ -155,6 +158,20 @@ impl Application {
             self.open = Some(Open { connection, file });
         }
         self.open.as_ref().ok_or_else(|| CaptureError::Missing(self.path.clone()))
+    }
+
+    /// Runs `work` with the connection to the file that stands at the path now.
+    pub(super) fn with_open<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self, &Open) -> T,
+    ) -> Result<T, CaptureError> {
+        self.open()?;
+        let Some(open) = self.open.take() else {
+            return Err(CaptureError::Missing(self.path.clone()));
+        };
+        let result = work(self, &open);
+        self.open = Some(open);
+        Ok(result)
     }
 
     /// Runs `work` in one read snapshot.

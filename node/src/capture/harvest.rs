@@ -1,17 +1,18 @@
 //! The read half of a harvest: one short snapshot of the application's database that asks whether
 //! it is the file we left, and reads notes and the rows that they name as they are now.
 
-use super::application::{Application, holds, read_marker};
+use super::application::{Application, Open, holds, read_marker};
 use super::error::CaptureError;
 use super::images::{Fence, PackedKey, Position};
 use super::inspect::{InspectedTable, inspect, pragma};
 use super::rescan::{Slice, Work};
 use super::triggers::{self, key_columns, read_what};
-use crate::sql::{Bound, quoted, row_values};
+use crate::environment::FileIdentity;
+use crate::sql::{Begun, Bound, quoted, row_values};
 use conflict::{Value, WallTime};
 use protocol::schema::{RowIdentity, Table, TableIndex};
 use rusqlite::{Connection, params_from_iter};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How much one reading may take, so that memory and the snapshot stay small.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +83,9 @@ pub(super) struct TableSql {
     table: Table,
     recount: bool,
     lookup: String,
+    /// Removes the row of a key, and adds one: what shared mode writes with.
+    pub(super) delete: String,
+    pub(super) insert: String,
     scan: String,
     scan_after: String,
     /// Columns that a scan's rows begin with: where to go on.
@@ -94,6 +98,7 @@ impl TableSql {
     pub(super) fn new(number: i64, table: &Table, inspected: &InspectedTable) -> Self {
         let name = quoted(&table.name);
         let columns: Vec<String> = table.columns.iter().map(|column| quoted(column)).collect();
+        let values = vec!["?"; columns.len()].join(", ");
         let columns = columns.join(", ");
         let key = key_columns(table);
         let by_index = |at: usize, column: &str| match inspected.collations.get(at) {
@@ -129,6 +134,8 @@ impl TableSql {
             table: table.clone(),
             recount: inspected.recount,
             lookup: format!("SELECT {columns} FROM main.{name} WHERE {}", terms.join(" AND ")),
+            delete: format!("DELETE FROM main.{name} WHERE {}", terms.join(" AND ")),
+            insert: format!("INSERT OR ABORT INTO main.{name} ({columns}) VALUES ({values})"),
             scan: scan(""),
             scan_after: scan(&format!(" WHERE ({order}) > ({})", places.join(", "))),
             cursor_width: cursor.len(),
@@ -191,59 +198,36 @@ impl Application {
         limits: Limits,
         work: Option<&Work>,
     ) -> Result<Reading, CaptureError> {
-        let path = self.path.clone();
-        let file = self.open()?.file;
+        self.with_open(|application, open| {
+            if application.tables.is_empty() {
+                application.load(&open.connection)?;
+            }
+            let begun = Begun::begin(&open.connection, "BEGIN")
+                .map_err(|error| CaptureError::application(&application.path, error))?;
+            let reading = application.read_on(open, position, limits, work)?;
+            let path = &application.path;
+            begun.commit().map_err(|error| CaptureError::application(path, error))?;
+            Ok(reading)
+        })?
+    }
+
+    /// The same within a transaction that the caller holds.
+    pub(super) fn read_on(
+        &mut self,
+        open: &Open,
+        position: &Position,
+        limits: Limits,
+        work: Option<&Work>,
+    ) -> Result<Reading, CaptureError> {
+        let file = open.file;
         let known = self.known.or(position.schema_version.map(|v| (v, position.file)));
-        if self.tables.is_empty() {
-            self.load()?;
-        }
-        let marker = self.marker;
-        let captured = self.captured.schema.tables.len();
-        let tables = std::mem::take(&mut self.tables);
-        let schema = (self.captured.schema.user_version, self.captured.schema.application_id);
         let mut uncounted = self.uncounted.clone();
-        let result = self.reading(|connection| {
-            if read_marker(connection)? != Some(marker) {
-                return Ok((Questions::Unattached, None));
-            }
-            if !holds(connection, &position.fence)? {
-                return Ok((Questions::WentBack, None));
-            }
-            let version: i64 = pragma(connection, "schema_version")?;
-            if known != Some((version, file))
-                || tables.len() != captured
-                || schema
-                    != (pragma(connection, "user_version")?, pragma(connection, "application_id")?)
-            {
-                return Ok((Questions::Moved, None));
-            }
-            let mut reader = Reader {
-                connection,
-                tables: &tables,
-                limits,
-                rows: BTreeMap::new(),
-                bytes: 0,
-                moved: false,
-            };
-            let mut notes = reader.notes(position)?;
-            if !notes.more {
-                notes.slice = work.map(|work| reader.slice(work)).transpose()?;
-                uncounted.extend(notes.rows_of_recounted(&reader));
-                notes.counts = reader.counts(&uncounted, work)?;
-            } else {
-                uncounted.extend(notes.rows_of_recounted(&reader));
-            }
-            if reader.moved {
-                return Ok((Questions::Moved, None));
-            }
-            notes.rows = reader.rows;
-            Ok((Questions::Known(version), Some(notes)))
-        });
-        self.tables = tables;
+        let asked = self.ask(&open.connection, file, known, position, limits, work, &mut uncounted);
         self.uncounted = uncounted;
-        let (questions, notes) = result?;
+        let (questions, notes) =
+            asked.map_err(|error| CaptureError::application(&self.path, error))?;
         match (questions, notes) {
-            (Questions::Unattached, _) => Err(CaptureError::NotAttached(path)),
+            (Questions::Unattached, _) => Err(CaptureError::NotAttached(self.path.clone())),
             (Questions::WentBack, _) => Ok(Reading::WentBack),
             (Questions::Known(version), Some(mut notes)) => {
                 self.known = Some((version, file));
@@ -261,6 +245,55 @@ impl Application {
         }
     }
 
+    #[allow(clippy::too_many_arguments)]
+    fn ask(
+        &self,
+        connection: &Connection,
+        file: FileIdentity,
+        known: Option<(i64, FileIdentity)>,
+        position: &Position,
+        limits: Limits,
+        work: Option<&Work>,
+        uncounted: &mut BTreeSet<TableIndex>,
+    ) -> rusqlite::Result<(Questions, Option<Notes>)> {
+        let schema = (self.captured.schema.user_version, self.captured.schema.application_id);
+        if read_marker(connection)? != Some(self.marker) {
+            return Ok((Questions::Unattached, None));
+        }
+        if !holds(connection, &position.fence)? {
+            return Ok((Questions::WentBack, None));
+        }
+        let version: i64 = pragma(connection, "schema_version")?;
+        if known != Some((version, file))
+            || self.tables.len() != self.captured.schema.tables.len()
+            || schema
+                != (pragma(connection, "user_version")?, pragma(connection, "application_id")?)
+        {
+            return Ok((Questions::Moved, None));
+        }
+        let mut reader = Reader {
+            connection,
+            tables: &self.tables,
+            limits,
+            rows: BTreeMap::new(),
+            bytes: 0,
+            moved: false,
+        };
+        let mut notes = reader.notes(position)?;
+        if !notes.more {
+            notes.slice = work.map(|work| reader.slice(work)).transpose()?;
+            uncounted.extend(notes.rows_of_recounted(&reader));
+            notes.counts = reader.counts(uncounted, work)?;
+        } else {
+            uncounted.extend(notes.rows_of_recounted(&reader));
+        }
+        if reader.moved {
+            return Ok((Questions::Moved, None));
+        }
+        notes.rows = reader.rows;
+        Ok((Questions::Known(version), Some(notes)))
+    }
+
     /// To be called when the node's own database has committed what these notes folded to.
     pub fn harvested(&mut self, notes: &Notes) {
         for (table, _) in &notes.counts {
@@ -268,10 +301,20 @@ impl Application {
         }
     }
 
+    /// Whether the statements are still to be made.
+    pub(super) fn tables_missing(&self) -> bool {
+        self.tables.is_empty()
+    }
+
     /// Makes the statements for the tables as captured.
-    pub(super) fn load(&mut self) -> Result<(), CaptureError> {
-        let previous = self.captured.schema.clone();
-        let inspection = self.reading(|connection| inspect(connection, Some(&previous)))?;
+    pub(super) fn load(&mut self, connection: &Connection) -> Result<(), CaptureError> {
+        let inspect = || {
+            let begun = Begun::begin(connection, "BEGIN")?;
+            let inspection = inspect(connection, Some(&self.captured.schema))?;
+            begun.commit()?;
+            Ok(inspection)
+        };
+        let inspection = inspect().map_err(|error| CaptureError::application(&self.path, error))?;
         self.prepare(&inspection);
         Ok(())
     }

@@ -22,8 +22,10 @@ pub struct PackedKey(Vec<u8>);
 /// A row as the node last knew it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// When the row's newest change was stamped.
+    /// When the row's newest change was stamped; zero in shared mode, where the merged row tells.
     pub stamp: Timestamp,
+    /// Shared mode: which of several rows of one key it is, packed; empty where there is but one.
+    pub birth: Vec<u8>,
     /// The row, packed.
     pub row: Vec<u8>,
 }
@@ -69,6 +71,11 @@ impl PackedKey {
         Self(pack(&canonical))
     }
 
+    /// Takes bytes that were kept.
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
     /// Its bytes, as kept.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -106,6 +113,13 @@ impl Captured {
         self.numbers.iter().position(|n| *n == number).map(|at| TableIndex(at as u32))
     }
 
+    /// Per column of a table, what rows have that are older than it; None where that can't be
+    /// known.
+    pub fn defaults_of(&self, index: TableIndex) -> Vec<Option<Value>> {
+        let table = self.schema.table(index);
+        table.map(|table| self.defaults.of(&self.schema, index, table).to_vec()).unwrap_or_default()
+    }
+
     /// The number of a table.
     pub fn number(&self, table: TableIndex) -> Option<i64> {
         self.numbers.get(table.0 as usize).copied()
@@ -132,16 +146,19 @@ impl<'c> Images<'c> {
     /// The image of a row.
     pub fn get(&self, number: i64, key: &PackedKey) -> Result<Option<Image>, CaptureError> {
         let found = self
-            .cached("SELECT stamp, row FROM image WHERE database = ?1 AND tbl = ?2 AND key = ?3")?
+            .cached(
+                "SELECT stamp, ifnull(birth, x''), row FROM image
+                 WHERE database = ?1 AND tbl = ?2 AND key = ?3",
+            )?
             .query_row(params![self.database, number, key.0], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get(1)?))
+                Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?))
             })
             .optional()
             .map_err(CaptureError::Store)?;
-        let Some((stamp, row)) = found else { return Ok(None) };
+        let Some((stamp, birth, row)) = found else { return Ok(None) };
         let stamp =
             Timestamp::try_from(stamp as u64).map_err(|_| CaptureError::Unreadable("timestamp"))?;
-        Ok(Some(Image { stamp, row }))
+        Ok(Some(Image { stamp, birth, row }))
     }
 
     /// Remembers a row as changed here at `stamp`.
@@ -157,6 +174,24 @@ impl<'c> Images<'c> {
              VALUES(?1, ?2, ?3, ?4, ?5)",
         )?
         .execute(params![self.database, number, key.0, stamp.as_u64() as i64, row])
+        .map(drop)
+        .map_err(CaptureError::Store)
+    }
+
+    /// Remembers a row of a shared database as it stands in the application's table.
+    pub fn put_shared(
+        &self,
+        number: i64,
+        key: &PackedKey,
+        birth: &[u8],
+        row: &[u8],
+    ) -> Result<(), CaptureError> {
+        let birth = (!birth.is_empty()).then_some(birth);
+        self.cached(
+            "INSERT OR REPLACE INTO image(database, tbl, key, stamp, birth, row)
+             VALUES(?1, ?2, ?3, 0, ?4, ?5)",
+        )?
+        .execute(params![self.database, number, key.0, birth, row])
         .map(drop)
         .map_err(CaptureError::Store)
     }

@@ -2,7 +2,7 @@
 //! and out, and trimming the log. Each is one short transaction at a moment without readers, since
 //! a reader that writes next would get an error from its own SQLite (CAPTURE.md, trap 0).
 
-use super::application::{Application, Marker, holds, last_note, read_marker};
+use super::application::{Application, Marker, Open, holds, last_note, read_marker};
 use super::error::CaptureError;
 use super::images::{Captured, Fence, Images, Position};
 use super::inspect::{Inspection, inspect, pragma};
@@ -100,7 +100,7 @@ impl Present {
             let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
             statements.push(format!("DELETE FROM {MARKER}"));
             statements.push(format!(
-                "INSERT INTO {MARKER} VALUES(x'{}', x'{}', {})",
+                "INSERT INTO {MARKER} VALUES(x'{}', x'{}', {}, 0)",
                 hex(marker.database.0.as_bytes()),
                 hex(marker.site.as_bytes()),
                 triggers::FORMAT
@@ -344,70 +344,87 @@ impl Application {
         }
     }
 
-    /// One write transaction that no application can run into.
-    ///
-    /// A reader from before it that writes later fails at once, whatever its busy timeout, and so
-    /// does one that writes while it lasts. So it takes the write lock only while readers are
-    /// shut out; where that can't be done, they are looked for before and after.
     fn polite<T>(
         &mut self,
         synchronous: &str,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<Polite<T>, CaptureError> {
+        self.write_politely(synchronous, |_, open| Ok(Polite::Done(work(&open.connection)?)))
+    }
+
+    /// One write transaction that no application can run into.
+    ///
+    /// A reader from before it that writes later fails at once, whatever its busy timeout, and so
+    /// does one that writes while it lasts. So it takes the write lock only while readers are
+    /// shut out; where that can't be done, they are looked for before and after.
+    pub(super) fn write_politely<T, E: From<CaptureError>>(
+        &mut self,
+        synchronous: &str,
+        work: impl FnOnce(&mut Self, &Open) -> Result<Polite<T>, Fault<E>>,
+    ) -> Result<Polite<T>, E> {
         let (path, environment) = (self.path.clone(), std::sync::Arc::clone(&self.environment));
-        let connection = &self.open()?.connection;
-        let mode: rusqlite::Result<String> = pragma(connection, "journal_mode");
-        let wal = mode.map_err(|error| CaptureError::application(&path, error))? == "wal";
-        let readers = || match wal {
-            true => environment.shut_readers_out(&path).map(|readers| readers == Readers::Some),
-            false => Ok(false),
-        };
-        let synchronous = if wal { synchronous } else { "FULL" };
-        let transact = || -> Result<Polite<T>, Fault> {
-            connection.execute_batch(&format!("PRAGMA main.synchronous = {synchronous}"))?;
-            // Dropped on any way out but the commit, it rolls back.
-            let transaction =
-                Transaction::new_unchecked(connection, TransactionBehavior::Deferred)?;
-            // Takes our own read lock: shutting the others out comes after.
-            let _: i64 = pragma(&transaction, "schema_version")?;
-            if readers()? {
-                return Ok(Polite::Busy);
-            }
-            let result = work(&transaction)?;
-            if readers()? {
-                return Ok(Polite::Busy);
-            }
-            transaction.commit()?;
-            Ok(Polite::Done(result))
-        };
-        let done = transact();
+        let readers = || environment.shut_readers_out(&path).map(|found| found == Readers::Some);
+        let (wal, done) = self.with_open(|application, open| {
+            let connection = &open.connection;
+            let mode: rusqlite::Result<String> = pragma(connection, "journal_mode");
+            let wal = match mode {
+                Ok(mode) => mode == "wal",
+                Err(error) => return (false, Err(Fault::Sql(error))),
+            };
+            let synchronous = if wal { synchronous } else { "FULL" };
+            let transact = || -> Result<Polite<T>, Fault<E>> {
+                connection.execute_batch(&format!("PRAGMA main.synchronous = {synchronous}"))?;
+                // Dropped on any way out but the commit, it rolls back.
+                let transaction =
+                    Transaction::new_unchecked(connection, TransactionBehavior::Deferred)?;
+                // Takes our own read lock: shutting the others out comes after.
+                let _: i64 = pragma(&transaction, "schema_version")?;
+                if wal && readers()? {
+                    return Ok(Polite::Busy);
+                }
+                let result = work(application, open)?;
+                if result.is_busy() || (wal && readers()?) {
+                    return Ok(Polite::Busy);
+                }
+                transaction.commit()?;
+                Ok(result)
+            };
+            (wal, transact())
+        })?;
         if wal {
-            environment
-                .let_readers_in(&path)
-                .map_err(|error| CaptureError::File(path.clone(), error))?;
+            let error = |error| CaptureError::File(path.clone(), error);
+            environment.let_readers_in(&path).map_err(error)?;
         }
         match done {
             Err(Fault::Sql(error)) if is_busy(&error) => Ok(Polite::Busy),
-            Err(Fault::Sql(error)) => Err(CaptureError::application(&path, error)),
-            Err(Fault::File(error)) => Err(CaptureError::File(path, error)),
+            Err(Fault::Sql(error)) => Err(CaptureError::application(&path, error).into()),
+            Err(Fault::File(error)) => Err(CaptureError::File(path, error).into()),
+            Err(Fault::Other(error)) => Err(error),
             Ok(done) => Ok(done),
         }
     }
 }
 
-/// What fails within a polite transaction.
-enum Fault {
-    Sql(rusqlite::Error),
-    File(std::io::Error),
+impl<T> Polite<T> {
+    fn is_busy(&self) -> bool {
+        matches!(self, Self::Busy)
+    }
 }
 
-impl From<rusqlite::Error> for Fault {
+/// What fails within a polite transaction.
+pub(super) enum Fault<E> {
+    Sql(rusqlite::Error),
+    File(std::io::Error),
+    Other(E),
+}
+
+impl<E> From<rusqlite::Error> for Fault<E> {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sql(error)
     }
 }
 
-impl From<std::io::Error> for Fault {
+impl<E> From<std::io::Error> for Fault<E> {
     fn from(error: std::io::Error) -> Self {
         Self::File(error)
     }

@@ -26,6 +26,7 @@ mod refresh;
 mod rescan;
 mod statement;
 mod triggers;
+mod write;
 
 #[cfg(test)]
 mod tests;
@@ -40,3 +41,4 @@ pub use install::Polite;
 pub use refresh::Refreshed;
 pub use rescan::{Rescan, Slice, Work};
 pub use statement::{IndexStatement, index_statement};
+pub use write::{Form, Held};

@@ -15,7 +15,8 @@
 //!                   at     julianday('now'): the cheapest clock that SQLite 3.8 has
 //!                   nonce  random(): tells a note from another that took its id after a crash
 //!                   k0 ..  the key; no type, so that values stay as they are
-//! _holdfast_marker  one row: whose database this is
+//! _holdfast_marker  one row: whose database this is, and in shared mode how many writes of the
+//!                   node it has seen
 //! ```
 
 use super::inspect::{InspectedTable, UniqueIndex};
@@ -35,8 +36,8 @@ pub const TRIGGER_PREFIX: &str = "_holdfast_on_";
 pub const FORMAT: i64 = 1;
 
 /// Makes the marker.
-pub const CREATE_MARKER: &str =
-    "CREATE TABLE _holdfast_marker(database_id BLOB, site_id BLOB, format INTEGER)";
+pub const CREATE_MARKER: &str = "CREATE TABLE _holdfast_marker(database_id BLOB, site_id BLOB, format INTEGER, \
+     writes INTEGER)";
 /// Appends a note that names no row.
 pub const APPEND_FENCE: &str =
     "INSERT INTO _holdfast_log(what, at, nonce) VALUES(0, julianday('now'), random())";

@@ -2,16 +2,20 @@
 //! branch's next batch together with the images. Each method is one step; a crash between two is
 //! repaired by beginning again at the first.
 
+use super::shared::{Shared, with_rules};
 use super::{Engine, EngineError};
 use crate::capture::{
-    Application, CaptureError, Images, Limits, Marker, Notes, Polite, Position, Reading, Rescan,
-    fold,
+    Application, CaptureError, Captured, Images, Limits, Marker, Notes, Polite, Position, Reading,
+    Rescan, fold,
 };
 use crate::environment::Readers;
+use crate::shared::conflicts::Context;
+use crate::shared::seen::dependencies;
 use crate::store::alarms::Severity;
 use crate::store::journal::{self, NewBatch};
 use crate::store::{BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, settings};
-use conflict::Timestamp;
+use conflict::{SiteId, Timestamp, WallTime};
+use protocol::branch::Mode;
 use protocol::change::{Body, RowChange, SchemaReference};
 use protocol::schema::{Schema, TableIndex};
 use protocol::session::LocalBranch;
@@ -29,7 +33,7 @@ pub(super) struct Capture {
     /// Tables still to be compared as a whole.
     pub(super) rescan: Rescan,
     /// Whether the last batch becomes visible only together with the next.
-    run_open: bool,
+    pub(super) run_open: bool,
     /// Tells this value from those before it.
     made: u64,
     /// When a refresh last found somebody at the file.
@@ -57,6 +61,28 @@ pub enum Trim {
 }
 
 impl Capture {
+    fn standing(&self) -> Standing<'_> {
+        Standing {
+            captured: self.application.captured(),
+            rescan: &self.rescan,
+            schema_at: self.schema_at,
+            run_open: self.run_open,
+        }
+    }
+
+    /// Takes over what was numbered: the branch, if there is a new batch, and whether there is more
+    /// to read.
+    pub(super) fn take(&mut self, numbered: Numbered, notes: &Notes) -> (Option<BranchRow>, bool) {
+        let Numbered { branch, more, position, rescan } = numbered;
+        self.application.harvested(notes);
+        self.rescan = rescan;
+        self.position = position;
+        if branch.is_some() {
+            self.run_open = more;
+        }
+        (branch, more)
+    }
+
     fn moment(&mut self) -> Option<Moment> {
         let (opening, version) = self.application.data_version().ok()?;
         Some(Moment { capture: self.made, opening, version })
@@ -99,29 +125,114 @@ pub enum Refresh {
     Stopped,
 }
 
+/// Who numbers what was read.
+pub(super) struct Numbering<'a> {
+    pub(super) database: DatabaseNumber,
+    pub(super) branch: &'a BranchRow,
+    /// Shared mode: the merged rows' schema.
+    pub(super) shared: Option<&'a Shared>,
+    /// Shared mode: the other branches of the database.
+    pub(super) others: &'a [BranchRow],
+    pub(super) now: WallTime,
+}
+
+/// How a capture stands.
+#[derive(Clone, Copy)]
+pub(super) struct Standing<'a> {
+    pub(super) captured: &'a Captured,
+    pub(super) rescan: &'a Rescan,
+    pub(super) schema_at: Sequence,
+    pub(super) run_open: bool,
+}
+
+/// What numbering came to, to be taken over once it is committed.
+pub(super) struct Numbered {
+    branch: Option<BranchRow>,
+    more: bool,
+    position: Position,
+    rescan: Rescan,
+}
+
+impl Numbering<'_> {
+    /// Compares what was read with the images and numbers what changed, in the caller's
+    /// transaction.
+    pub(super) fn number(
+        &self,
+        transaction: &Connection,
+        standing: Standing<'_>,
+        notes: &Notes,
+        stamp: Timestamp,
+        (key, site): (&protocol::SigningKey, SiteId),
+    ) -> Result<Numbered, EngineError> {
+        let images = Images::new(transaction, self.database.0);
+        let Standing { captured, rescan, schema_at, run_open } = standing;
+        let folded = match self.shared {
+            None => fold(notes, captured, &images, stamp)?,
+            Some(shared) => {
+                let context = self.context(transaction);
+                shared.take_own(context, notes, captured, stamp, site)?
+            }
+        };
+        let mut rescan = rescan.clone();
+        let position = rescan.advance(notes, &folded);
+        let more = notes.more || !rescan.is_done();
+        images.store_position(&position)?;
+        if folded.changes.is_empty() && run_open == more {
+            return Ok(Numbered { branch: None, more, position, rescan });
+        }
+        let dependencies = match self.shared {
+            None => Vec::new(),
+            Some(_) => dependencies(transaction, self.branch.number, self.others)?,
+        };
+        let draft = Draft { dependencies, more, ..Draft::of(schema_at, folded.changes, stamp) };
+        let branch = append(transaction, self.branch, draft, key)?;
+        Ok(Numbered { branch: Some(branch), more, position, rescan })
+    }
+
+    fn context<'c>(&self, connection: &'c Connection) -> Context<'c> {
+        Context { connection, database: self.database, now: self.now }
+    }
+}
+
 /// What is in a new batch.
 pub(super) struct Draft {
-    schema: SchemaReference,
-    cleared: Vec<TableIndex>,
-    changes: Vec<RowChange>,
-    stamp: Timestamp,
-    more: bool,
-    last: bool,
+    pub(super) dependencies: Vec<(BranchId, Sequence)>,
+    pub(super) schema: SchemaReference,
+    pub(super) cleared: Vec<TableIndex>,
+    pub(super) changes: Vec<RowChange>,
+    pub(super) stamp: Timestamp,
+    pub(super) more: bool,
+    pub(super) last: bool,
 }
 
 impl Draft {
     /// The first batch of a branch: it brings the schema.
     pub(super) fn first(schema: Schema, stamp: Timestamp) -> Self {
         let schema = SchemaReference::Here(Box::new(schema));
-        let (cleared, changes) = (Vec::new(), Vec::new());
-        Self { schema, cleared, changes, stamp, more: false, last: false }
+        Self { schema, ..Self::empty(stamp) }
+    }
+
+    /// Nothing, in a schema yet to be named.
+    fn empty(stamp: Timestamp) -> Self {
+        Self {
+            dependencies: Vec::new(),
+            schema: SchemaReference::default(),
+            cleared: Vec::new(),
+            changes: Vec::new(),
+            stamp,
+            more: false,
+            last: false,
+        }
+    }
+
+    /// Changes in the schema of an earlier batch.
+    pub(super) fn of(schema_at: Sequence, changes: Vec<RowChange>, stamp: Timestamp) -> Self {
+        Self { schema: SchemaReference::At(schema_at), changes, ..Self::empty(stamp) }
     }
 
     /// The last batch of a branch whose database was detached.
     pub(super) fn last(schema_at: Sequence, stamp: Timestamp) -> Self {
-        let schema = SchemaReference::At(schema_at);
-        let (cleared, changes) = (Vec::new(), Vec::new());
-        Self { schema, cleared, changes, stamp, more: false, last: true }
+        Self { schema: SchemaReference::At(schema_at), last: true, ..Self::empty(stamp) }
     }
 }
 
@@ -141,6 +252,11 @@ impl Engine {
         }
         self.clear_alarm(&behind(branch.id))?;
         self.load_capture(&database)?;
+        if database.mode == Mode::Shared
+            && let Some(instead) = self.look_at_shared(&database)?
+        {
+            return Ok(instead);
+        }
         let Some(capture) = self.captures.get_mut(&number) else { return Ok(Harvest::Stopped) };
         let work = {
             let images = Images::new(self.store.connection(), number.0);
@@ -158,17 +274,7 @@ impl Engine {
             }
             Ok(Reading::Moved) => Ok(Harvest::Moved),
             Ok(Reading::WentBack) => {
-                self.stop_capture(
-                    &database,
-                    format!(
-                        "The file of {} lacks changes that were already harvested: an older copy \
-                         was put in its place.",
-                        database.name
-                    ),
-                    "Nothing of it is published. Put the newer file back; or, if the older one is \
-                     meant, `detach` the database and `attach` it anew: the other sites keep what \
-                     they have beside it.",
-                )?;
+                self.note_went_back(&database)?;
                 Ok(Harvest::Stopped)
             }
             Err(error) => self.note_capture_error(&database, error),
@@ -200,50 +306,31 @@ impl Engine {
         let stamp = self.stamp(noted)?;
         let database = self.store.database(number)?;
         let branch = self.branch_of(&database)?;
-        let Some(capture) = self.captures.get_mut(&number) else {
+        let others = self.other_branches(&branch)?;
+        let Some(capture) = self.captures.get(&number) else {
             return Ok(Harvested { numbered: None, more: false });
         };
-        let (key, limits_more) = (&self.key, notes.more);
-        let mut rescan = capture.rescan.clone();
-        let (application, schema_at) = (&capture.application, capture.schema_at);
-        let run_open = capture.run_open;
-        let result = self.store.transaction(|transaction| -> Result<_, EngineError> {
-            let images = Images::new(transaction, number.0);
-            let folded = fold(notes, application.captured(), &images, stamp)?;
-            let position = rescan.advance(notes, &folded);
-            let more = limits_more || !rescan.is_done();
-            images.store_position(&position)?;
-            if folded.changes.is_empty() && run_open == more {
-                return Ok((None, more, position));
-            }
-            let draft = Draft {
-                schema: SchemaReference::At(schema_at),
-                cleared: Vec::new(),
-                changes: folded.changes,
-                stamp,
-                more,
-                last: false,
-            };
-            let branch = append(transaction, &branch, draft, key)?;
-            Ok((Some(branch), more, position))
+        let shared = self.shared.get(&number);
+        let now = self.environment.wall_clock();
+        let own = Numbering { database: number, branch: &branch, shared, others: &others, now };
+        let (key, site) = (&self.key, self.identity.site);
+        let result = self.store.transaction(|transaction| {
+            own.number(transaction, capture.standing(), notes, stamp, (key, site))
         });
-        let (numbered, more, position) = match result {
-            Ok(result) => result,
+        let numbered = match result {
+            Ok(numbered) => numbered,
             Err(error) => {
                 // What the application's value knows may be ahead of the store now.
                 self.captures.remove(&number);
+                self.shared.remove(&number);
                 return Err(error);
             }
         };
-        if let Some(capture) = self.captures.get_mut(&number) {
-            capture.application.harvested(notes);
-            capture.rescan = rescan;
-            capture.position = position;
-            if numbered.is_some() {
-                capture.run_open = more;
-            }
-        }
-        let numbered = numbered.map(|branch| self.local_branch(&branch)).transpose()?;
+        let (branch, more) = match self.captures.get_mut(&number) {
+            Some(capture) => capture.take(numbered, notes),
+            None => (None, false),
+        };
+        let numbered = branch.map(|branch| self.local_branch(&branch)).transpose()?;
         // After a rescan the position is settled by one more reading.
         Ok(Harvested { numbered, more: more || notes.position.schema_version.is_none() })
     }
@@ -271,6 +358,7 @@ impl Engine {
         Images::new(self.store.connection(), number.0).store_position(&position.unsettled())?;
         let (key, schema_at) = (&self.key, capture.schema_at);
         let application = &mut capture.application;
+        let is_shared = database.mode == Mode::Shared;
         let result = self.store.transaction(|transaction| -> Result<_, EngineError> {
             let images = Images::new(transaction, number.0);
             let Polite::Done(refreshed) = application.refresh(&images, &position)? else {
@@ -284,7 +372,8 @@ impl Engine {
             let schema = match &refreshed.schema {
                 Some(schema) => {
                     images.store_schema(&refreshed.position, schema, next)?;
-                    SchemaReference::Here(Box::new(schema.clone()))
+                    let carried = if is_shared { with_rules(schema) } else { schema.clone() };
+                    SchemaReference::Here(Box::new(carried))
                 }
                 None => {
                     images.store_position(&refreshed.position)?;
@@ -292,16 +381,13 @@ impl Engine {
                 }
             };
             let numbered = if moved {
-                let draft = Draft {
-                    schema,
-                    cleared: refreshed.cleared.clone(),
-                    changes: Vec::new(),
-                    stamp,
-                    // The rows are as the last harvest left them: with the new schema that may
-                    // be no state that the database had. The next readings bring it to one.
-                    more: true,
-                    last: false,
-                };
+                // Others' rows of a shared table are not ours to empty.
+                let cleared = if is_shared { Vec::new() } else { refreshed.cleared.clone() };
+                // The rows are as the last harvest left them: with the new schema that may be no
+                // state that the database had. The next readings bring it to one.
+                let more = true;
+                let draft =
+                    Draft { schema, cleared, more, ..Draft::of(schema_at, Vec::new(), stamp) };
                 Some(append(transaction, &branch, draft, key)?)
             } else {
                 None
@@ -329,6 +415,9 @@ impl Engine {
                 };
             }
         };
+        if is_shared && refreshed.schema.is_some() {
+            self.settle_anew(&database)?;
+        }
         for finding in &refreshed.findings {
             tracing::info!(database = %database.name, "{} {}", finding.what, finding.remedy);
         }
@@ -398,7 +487,7 @@ impl Engine {
         Ok(self.captures.get_mut(&number).and_then(Capture::moment))
     }
 
-    fn load_capture(&mut self, database: &DatabaseRow) -> Result<(), EngineError> {
+    pub(super) fn load_capture(&mut self, database: &DatabaseRow) -> Result<(), EngineError> {
         if self.captures.contains_key(&database.number) {
             return Ok(());
         }
@@ -449,7 +538,22 @@ impl Engine {
         }))
     }
 
-    fn note_capture_error(
+    /// The file is older than what was harvested of it.
+    pub(super) fn note_went_back(&mut self, database: &DatabaseRow) -> Result<(), StoreError> {
+        self.stop_capture(
+            database,
+            format!(
+                "The file of {} lacks changes that were already harvested: an older copy was put \
+                 in its place.",
+                database.name
+            ),
+            "Nothing of it is published. Put the newer file back; or, if the older one is meant, \
+             `detach` the database and `attach` it anew: the other sites keep what they have \
+             beside it.",
+        )
+    }
+
+    pub(super) fn note_capture_error(
         &mut self,
         database: &DatabaseRow,
         error: CaptureError,
@@ -466,7 +570,7 @@ impl Engine {
         Ok(Harvest::Stopped)
     }
 
-    fn stop_capture(
+    pub(super) fn stop_capture(
         &mut self,
         database: &DatabaseRow,
         what: String,
@@ -499,7 +603,7 @@ pub(super) fn append(
     let sequence = branch.held.next();
     let meta = Meta { sequence, timestamp: draft.stamp, more: draft.more, last: draft.last };
     let body = Body {
-        dependencies: Vec::new(),
+        dependencies: draft.dependencies,
         schema: draft.schema,
         cleared: draft.cleared,
         changes: draft.changes,

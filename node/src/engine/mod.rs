@@ -13,6 +13,7 @@ pub mod members;
 mod mirror;
 mod receive;
 mod serve;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -24,6 +25,7 @@ use crate::capture::CaptureError;
 use crate::directory::Directory;
 use crate::environment::{Environment, FileIdentity};
 use crate::failure::Failure;
+use crate::shared::DeskError;
 use crate::store::alarms::{self, Alarm, Severity};
 use crate::store::settings::Identity;
 use crate::store::{BranchNumber, BranchRow, DatabaseNumber, DatabaseRow, Store, StoreError};
@@ -31,7 +33,7 @@ use conflict::{Clock, ClockError, Timestamp, WallTime};
 use protocol::keys::SigningKey;
 use protocol::limits::Limits;
 use protocol::membership::Membership;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -41,6 +43,7 @@ pub use detach::detach;
 pub use harvest::{Harvest, Harvested, Moment, Refresh, Trim};
 pub use mirror::MirrorStep;
 pub use receive::{Admitted, Lines, Receipt};
+pub use shared::SharedStep;
 pub use view::{CopyView, DatabaseView, View};
 pub use worker::EngineWorker;
 
@@ -59,6 +62,9 @@ pub enum EngineError {
     /// The clock is at its end.
     #[error(transparent)]
     Clock(#[from] ClockError),
+    /// Merging rows of a shared database.
+    #[error(transparent)]
+    Desk(DeskError),
     /// A file could not be read or written.
     #[error("{what}: {error}")]
     File {
@@ -73,6 +79,16 @@ pub enum EngineError {
     /// A person is told what and why.
     #[error(transparent)]
     Failure(#[from] Failure),
+}
+
+impl From<DeskError> for EngineError {
+    fn from(error: DeskError) -> Self {
+        match error {
+            DeskError::Store(error) => Self::Store(error),
+            DeskError::Capture(error) => Self::Capture(error),
+            other => Self::Desk(other),
+        }
+    }
 }
 
 impl From<rusqlite::Error> for EngineError {
@@ -106,6 +122,9 @@ pub struct Engine {
     membership: Membership,
     captures: BTreeMap<DatabaseNumber, harvest::Capture>,
     captures_made: u64,
+    shared: BTreeMap<DatabaseNumber, shared::Shared>,
+    /// Branches of shared databases whose next batch can't be merged.
+    unmergeable: BTreeSet<BranchNumber>,
     mirrors: BTreeMap<DatabaseNumber, Mirror>,
     /// The files that these are, to notice when one is deleted.
     mirror_files: BTreeMap<DatabaseNumber, FileIdentity>,
@@ -167,6 +186,8 @@ impl Engine {
             membership,
             captures: BTreeMap::new(),
             captures_made: 0,
+            shared: BTreeMap::new(),
+            unmergeable: BTreeSet::new(),
             mirrors: BTreeMap::new(),
             mirror_files: BTreeMap::new(),
             limits: Limits::default(),

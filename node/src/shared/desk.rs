@@ -6,8 +6,9 @@
 //! rules. What rows there are, and who is visible, is not known here.
 
 use super::table::{self, Collation, Constrained, Terms, UniqueIndex};
-use crate::capture::PackedKey;
+use crate::capture::{CaptureError, PackedKey};
 use crate::sql::{bind, from_sql, perform, quoted};
+use crate::store::StoreError;
 use conflict::visible::{
     Claim, Constraints, ForeignKey, Index, Remedy, RowId, Table as TableNumber,
 };
@@ -32,6 +33,15 @@ pub enum DeskError {
     /// A site was asked for whose code is not known.
     #[error("site {0} has no code")]
     NoCode(SiteId),
+    /// A row holds the greatest stamp there is.
+    #[error("a row holds a stamp at the end of time, so that no change of it can follow")]
+    Exhausted,
+    /// `node.db` fails, or what it holds is damaged.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is stored of a row is damaged.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
 }
 
 /// What a row refers to through one foreign key.
@@ -129,6 +139,23 @@ impl Desk {
             });
         }
         Ok(found)
+    }
+
+    /// The columns of a foreign key, by their places in the child's rows.
+    ///
+    /// # Errors
+    /// There is no such foreign key.
+    pub fn columns_of(&self, foreign_key: ForeignKey) -> Result<&[usize], DeskError> {
+        let known = self.foreign_keys.get(foreign_key.0 as usize);
+        known.map(|key| key.columns.as_slice()).ok_or(DeskError::Unknown("such foreign key"))
+    }
+
+    /// The place of the table whose row a column refers to by itself, by that table's key.
+    pub fn sole_parent(&self, table: TableNumber, column: usize) -> Option<usize> {
+        let own = |key: &&ResolvedKey| {
+            key.child == table.0 as usize && key.by_key && key.columns == [column]
+        };
+        self.foreign_keys.iter().find(own).map(|key| key.parent)
     }
 
     fn table(&self, table: TableNumber) -> Result<&Constrained, DeskError> {

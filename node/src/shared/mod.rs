@@ -4,9 +4,19 @@
 //!
 //! Whole steps, and when they are taken, are the engine's; the words on the wire the protocol's.
 
+pub mod blocks;
+pub mod book;
 pub mod conflicts;
 mod desk;
+pub mod fit;
+pub mod incoming;
+pub mod intent;
+pub mod local;
+mod merge;
+pub mod numbers;
+pub mod own;
 pub mod policy;
+pub mod seen;
 mod table;
 
 pub use desk::{Desk, DeskError, Referred};

@@ -1,6 +1,19 @@
 //! The merge rules of one database: a replicated, stamped entry each, and what holds without one.
 
 use conflict::Rule;
+use protocol::schema::{ColumnIndex, RowIdentity, Table};
+
+/// The table that rules travel in.
+pub const TABLE: &str = "_holdfast_policy";
+
+/// Its shape.
+pub fn table() -> Table {
+    Table {
+        name: TABLE.into(),
+        columns: ["table_name", "column_name", "setting", "value"].map(String::from).into(),
+        identity: RowIdentity::Key(vec![ColumnIndex(0), ColumnIndex(1), ColumnIndex(2)]),
+    }
+}
 
 /// The rules in force here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,5 +38,15 @@ impl Policy {
     /// Whether rows of a table are only ever inserted.
     pub fn is_append_only(&self, _table: &str) -> bool {
         false
+    }
+
+    /// Whether a column stays at its site.
+    pub fn column_is_local(&self, _table: &str, _column: &str) -> bool {
+        false
+    }
+
+    /// Whether one key of a table may mean two rows.
+    pub fn collides(&self, _table: &str, autoincrement: bool) -> bool {
+        autoincrement
     }
 }

@@ -197,6 +197,12 @@ CREATE TABLE written (
   count    INTEGER NOT NULL           -- the writes that the application's file has seen
 );
 
+-- How many chunks of a branch's base are merged.
+CREATE TABLE merged_base (
+  branch INTEGER PRIMARY KEY,
+  chunks INTEGER NOT NULL
+);
+
 -- Every mark ever shown: the application may save one without having meant it.
 CREATE TABLE shown_mark (
   database INTEGER NOT NULL,
@@ -207,10 +213,12 @@ CREATE TABLE shown_mark (
   PRIMARY KEY (database, tbl, key, col, text)
 ) WITHOUT ROWID;
 
--- How much of other branches the origin of a branch had applied, by the time of their batches.
+-- How much of other branches the origin of a branch had applied: the last batch that one of its
+-- own names, and when that was made.
 CREATE TABLE seen (
   branch    INTEGER NOT NULL,
   other     INTEGER NOT NULL,
+  sequence  INTEGER NOT NULL,
   timestamp INTEGER NOT NULL,
   PRIMARY KEY (branch, other)
 ) WITHOUT ROWID;

@@ -1,0 +1,141 @@
+//! The write that shared mode makes to an application's file: what stands under some keys is
+//! removed, and rows are put there, in one polite transaction that counts itself in the marker. In
+//! it the file is asked and read first, so that nothing is written over what was not harvested.
+
+use super::application::{Application, Open};
+use super::error::CaptureError;
+use super::harvest::{Limits, Reading};
+use super::images::{Captured, Position};
+use super::install::{Fault, Polite};
+use super::triggers::MARKER;
+use crate::sql::bind;
+use conflict::Value;
+use protocol::schema::TableIndex;
+use rusqlite::Connection;
+use std::path::Path;
+
+/// What stands under a key from now on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Form {
+    /// The table.
+    pub table: TableIndex,
+    /// The key; one that SQLite takes for the same is the same.
+    pub key: Vec<Value>,
+    /// The row; `None`: none.
+    pub row: Option<Vec<Value>>,
+}
+
+/// The application's file while this node alone can write it.
+#[derive(Debug)]
+pub struct Held<'a> {
+    application: &'a mut Application,
+    open: &'a Open,
+}
+
+impl Application {
+    /// Runs `work` with the file held; what it writes is committed durably if it says so.
+    ///
+    /// # Errors
+    /// The file can't be opened or written; those of `work`.
+    pub fn write<T, E: From<CaptureError>>(
+        &mut self,
+        work: impl FnOnce(&mut Held<'_>) -> Result<Polite<T>, E>,
+    ) -> Result<Polite<T>, E> {
+        if self.tables_missing() {
+            self.with_open(|application, open| application.load(&open.connection))??;
+        }
+        self.write_politely("FULL", |application, open| {
+            // Takes the write lock before anything is decided.
+            let lock = format!("UPDATE main.{MARKER} SET writes = writes");
+            open.connection.prepare_cached(&lock)?.raw_execute()?;
+            let mut held = Held { application, open };
+            work(&mut held).map_err(Fault::Other)
+        })
+    }
+
+    /// How many writes of the node the file has seen.
+    ///
+    /// # Errors
+    /// The file can't be read, or is not attached.
+    pub fn writes(&mut self) -> Result<i64, CaptureError> {
+        let path = self.path.clone();
+        if self.marker()? != Some(self.marker) {
+            return Err(CaptureError::NotAttached(path));
+        }
+        self.reading(count)
+    }
+}
+
+impl Held<'_> {
+    /// Its schema, as last refreshed.
+    pub fn captured(&self) -> &Captured {
+        &self.application.captured
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        self.application.path()
+    }
+
+    /// The connection.
+    pub fn connection(&self) -> &Connection {
+        &self.open.connection
+    }
+
+    /// How many writes of the node the file has seen.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn writes(&self) -> Result<i64, CaptureError> {
+        count(&self.open.connection).map_err(|error| self.failed(error))
+    }
+
+    /// What was committed since the last harvest.
+    ///
+    /// # Errors
+    /// As [`Application::read`].
+    pub fn read(&mut self, position: &Position) -> Result<Reading, CaptureError> {
+        self.application.read_on(self.open, position, Limits::default(), None)
+    }
+
+    /// Puts the rows in their places, and says that this is the write of that number.
+    ///
+    /// # Errors
+    /// A row is refused, or the file can't be written.
+    pub fn put(&mut self, forms: &[Form], number: i64) -> Result<(), CaptureError> {
+        // All that must go, before anything comes: rows may swap unique values.
+        let put = || -> rusqlite::Result<()> {
+            for form in forms {
+                let Some(table) = self.application.tables.get(form.table.0 as usize) else {
+                    continue;
+                };
+                let mut delete = self.open.connection.prepare_cached(&table.delete)?;
+                bind(&mut delete, &form.key)?;
+                delete.raw_execute()?;
+            }
+            for form in forms {
+                let (Some(table), Some(row)) =
+                    (self.application.tables.get(form.table.0 as usize), &form.row)
+                else {
+                    continue;
+                };
+                let mut insert = self.open.connection.prepare_cached(&table.insert)?;
+                bind(&mut insert, row)?;
+                insert.raw_execute()?;
+            }
+            let sql = format!("UPDATE main.{MARKER} SET writes = ?1");
+            self.open.connection.prepare_cached(&sql)?.execute([number]).map(drop)
+        };
+        put().map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: rusqlite::Error) -> CaptureError {
+        CaptureError::application(self.application.path(), error)
+    }
+}
+
+fn count(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached(&format!("SELECT writes FROM main.{MARKER}"))?
+        .query_row([], |row| row.get(0))
+}

@@ -1,0 +1,145 @@
+//! The local schema as merged rows meet it: which merged columns its tables have, what rows hold
+//! in those that nobody set, and what the rules say of them.
+
+use super::fit::autoincrements;
+use super::numbers::Numbers;
+use super::{Desk, DeskError, MergedId, Policy};
+use crate::capture::Captured;
+use conflict::row::Column;
+use conflict::visible::{RowId, Table as Place};
+use conflict::{SiteId, Value};
+use protocol::schema::{RowIdentity, TableIndex};
+use rusqlite::Connection;
+use std::collections::BTreeMap;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Local {
+    /// Its constraints.
+    pub desk: Desk,
+    /// The rules in force.
+    pub policy: Policy,
+    /// In the order of the schema.
+    pub tables: Vec<LocalTable>,
+    places: BTreeMap<i64, usize>,
+}
+
+/// One table.
+#[derive(Debug)]
+pub struct LocalTable {
+    /// Its name.
+    pub name: String,
+    /// Its number in `node.db`.
+    pub number: i64,
+    /// Its columns, in their order.
+    pub columns: Vec<LocalColumn>,
+    /// The places of the key's columns, in the key's order.
+    pub key: Vec<usize>,
+    /// Whether one key may mean two rows.
+    pub collides: bool,
+    /// Whether its rows stay at their site.
+    pub stays: bool,
+}
+
+/// One column.
+#[derive(Debug)]
+pub struct LocalColumn {
+    /// Its name.
+    pub name: String,
+    /// Its number in `node.db`.
+    pub number: Column,
+    /// What a row holds in which nobody set it.
+    pub default: Value,
+    /// Whether it stays at its site.
+    pub stays: bool,
+    /// Whether it is part of the key.
+    pub in_key: bool,
+    /// The table whose row it refers to alone, by that table's key.
+    pub refers_to: Option<usize>,
+}
+
+impl Local {
+    /// The schema as captured.
+    ///
+    /// # Errors
+    /// It has what shared mode can't keep safe, or SQLite's.
+    pub fn new(
+        connection: &Connection,
+        captured: &Captured,
+        numbers: &Numbers,
+        codes: BTreeMap<SiteId, String>,
+        policy: Policy,
+    ) -> Result<Self, DeskError> {
+        let schema = &captured.schema;
+        let desk = Desk::new(schema, codes)?;
+        let autoincrements = autoincrements(schema);
+        let mut tables = Vec::new();
+        for (at, table) in schema.tables.iter().enumerate() {
+            let RowIdentity::Key(key) = &table.identity else {
+                return Err(DeskError::Unfit(format!("{} has no key", table.name)));
+            };
+            let key: Vec<usize> = key.iter().map(|column| column.0 as usize).collect();
+            let number = numbers.table(connection, &table.name)?;
+            let defaults = captured.defaults_of(TableIndex(at as u32));
+            let mut columns = Vec::new();
+            for (place, name) in table.columns.iter().enumerate() {
+                columns.push(LocalColumn {
+                    name: name.clone(),
+                    number: numbers.column(connection, number, name)?,
+                    default: defaults.get(place).cloned().flatten().unwrap_or(Value::Null),
+                    stays: policy.column_is_local(&table.name, name),
+                    in_key: key.contains(&place),
+                    refers_to: desk.sole_parent(Place(at as u32), place),
+                });
+            }
+            let auto = autoincrements.get(at).copied().unwrap_or(false);
+            tables.push(LocalTable {
+                name: table.name.clone(),
+                number,
+                columns,
+                key,
+                collides: policy.collides(&table.name, auto),
+                stays: policy.is_local(&table.name),
+            });
+        }
+        let places = tables.iter().enumerate().map(|(at, table)| (table.number, at)).collect();
+        Ok(Self { desk, policy, tables, places })
+    }
+
+    /// A table by its place in the schema.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn table(&self, place: Place) -> Result<&LocalTable, DeskError> {
+        self.tables.get(place.0 as usize).ok_or(DeskError::Unknown("such table"))
+    }
+
+    /// A table by its number in `node.db`; `None`: the local schema lacks it.
+    pub fn place(&self, number: i64) -> Option<Place> {
+        self.places.get(&number).map(|at| Place(*at as u32))
+    }
+
+    /// A row as `conflict::visible` names it; `None`: the local schema lacks its table.
+    ///
+    /// # Errors
+    /// What is stored is damaged.
+    pub fn row_id(&self, id: &MergedId) -> Result<Option<RowId>, DeskError> {
+        let Some(table) = self.place(id.table) else { return Ok(None) };
+        Ok(Some(RowId { table, key: id.key_values()?, birth: id.birth()? }))
+    }
+
+    /// The reverse of [`Local::row_id`].
+    ///
+    /// # Errors
+    /// There is no such table.
+    pub fn merged_id(&self, row: &RowId) -> Result<MergedId, DeskError> {
+        Ok(MergedId::new(self.table(row.table)?.number, row))
+    }
+}
+
+impl LocalTable {
+    /// The key of a row.
+    pub fn key_of(&self, row: &[Value]) -> Vec<Value> {
+        self.key.iter().filter_map(|place| row.get(*place)).cloned().collect()
+    }
+}

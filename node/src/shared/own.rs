@@ -1,0 +1,463 @@
+//! What the application beside this node did, as changes that say what it meant: notes compared
+//! with images, marks recognised, counters as amounts, births given out. The changes are merged
+//! into the [`Book`] here and handed back for the batch; settling and numbering come after.
+
+use super::book::{Book, Stored};
+use super::local::{LocalColumn, LocalTable};
+use super::{DeskError, MergedId, pack_version, unpack_version};
+use crate::capture::{Captured, Folded, Image, Images, NotedRow, Notes, PackedKey, pack, unpack};
+use conflict::row::{Assignment, Change, Column, Lost};
+use conflict::visible::{Outcome, Shown, Table as Place};
+use conflict::{Rule, SiteId, Timestamp, Value, Version};
+use protocol::change::{Assignment as Assigned, Operation, RowChange};
+use protocol::schema::{ColumnIndex, TableIndex};
+
+/// What the application did, merged.
+#[derive(Debug, Default)]
+pub struct Own {
+    /// What changed, and which tables were miscounted.
+    pub folded: Folded,
+    /// What lost by it, by row.
+    pub lost: Vec<(MergedId, Vec<Lost>)>,
+}
+
+/// Who made the changes, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    /// The batch's.
+    pub timestamp: Timestamp,
+    /// This site.
+    pub site: SiteId,
+    /// Whether it is not known when rows changed: they were found to differ, by no note.
+    pub compared: bool,
+}
+
+/// A column that changed.
+struct Edit {
+    place: usize,
+    column: Column,
+    assignment: Assignment,
+}
+
+/// One row that the application touched.
+struct Touched<'n> {
+    index: TableIndex,
+    key: &'n PackedKey,
+    noted: &'n NotedRow,
+    image: Option<Image>,
+}
+
+impl Book<'_> {
+    /// Compares what was read with the images, brings those up to date, and merges what the
+    /// application meant.
+    ///
+    /// # Errors
+    /// What is stored is damaged, or can't be read or written.
+    pub fn take_own(
+        &self,
+        notes: &Notes,
+        captured: &Captured,
+        stamp: Stamp,
+    ) -> Result<Own, DeskError> {
+        let images = Images::new(self.connection, self.database);
+        let mut own = Own::default();
+        let mut touched = Vec::new();
+        for ((index, key), noted) in &notes.rows {
+            let Some(number) = captured.number(*index) else { continue };
+            let image = images.get(number, key)?;
+            match (&noted.row, &image) {
+                (None, None) => continue,
+                (Some(row), Some(image)) if pack(row) == image.row => continue,
+                _ => touched.push(Touched { index: *index, key, noted, image }),
+            }
+        }
+        // Rows that begin first: others of this batch may refer to them.
+        for row in &touched {
+            self.begin(row, captured, &images, stamp)?;
+        }
+        for row in touched {
+            self.take_row(row, captured, &images, stamp, &mut own)?;
+        }
+        for (index, rows) in &notes.counts {
+            if let Some(number) = captured.number(*index)
+                && images.count(number)? != *rows
+            {
+                own.folded.miscounted.push(*index);
+            }
+        }
+        Ok(own)
+    }
+
+    /// The image of a row as it stands in the application's table now.
+    fn begin(
+        &self,
+        row: &Touched<'_>,
+        captured: &Captured,
+        images: &Images<'_>,
+        stamp: Stamp,
+    ) -> Result<(), DeskError> {
+        let Some(number) = captured.number(row.index) else { return Ok(()) };
+        let Some(values) = &row.noted.row else { return Ok(images.delete(number, row.key)?) };
+        let place = Place(row.index.0);
+        let table = self.local.table(place)?;
+        let key = table.key_of(values);
+        let birth = match &row.image {
+            Some(image) if table.key_of(&unpack(&image.row)?) == key => image.birth.clone(),
+            // The same key to SQLite, in other bits: a row of its own.
+            _ => self.birth_of(table, &key, stamp)?,
+        };
+        Ok(images.put_shared(number, row.key, &birth, &pack(values))?)
+    }
+
+    /// Which row an insert is: one of this key that is remembered, or a new one.
+    fn birth_of(
+        &self,
+        table: &LocalTable,
+        key: &[Value],
+        stamp: Stamp,
+    ) -> Result<Vec<u8>, DeskError> {
+        if !table.collides {
+            return Ok(Vec::new());
+        }
+        let mut found: Option<(Option<Version>, MergedId)> = None;
+        for id in self.births(table.number, &pack(key))? {
+            let Some(stored) = self.now(&id)? else { continue };
+            let visible = self
+                .local
+                .row_id(&id)?
+                .map(|row| self.shown(&row, &stored))
+                .transpose()?
+                .flatten()
+                .is_some();
+            if visible {
+                return Ok(id.birth);
+            }
+            // The one that was deleted last goes on.
+            if !stored.state.is_live()
+                && found.as_ref().is_none_or(|(last, _)| *last < stored.state.deleted())
+            {
+                found = Some((stored.state.deleted(), id));
+            }
+        }
+        let new = Version { timestamp: stamp.timestamp, origin: stamp.site };
+        Ok(found.map_or_else(|| pack_version(new), |(_, id)| id.birth))
+    }
+
+    fn take_row(
+        &self,
+        row: Touched<'_>,
+        captured: &Captured,
+        images: &Images<'_>,
+        stamp: Stamp,
+        own: &mut Own,
+    ) -> Result<(), DeskError> {
+        let place = Place(row.index.0);
+        let table = self.local.table(place)?;
+        if table.stays {
+            return Ok(());
+        }
+        let before = match &row.image {
+            None => None,
+            Some(image) => {
+                let values = unpack(&image.row)?;
+                let key = table.key_of(&values);
+                let id =
+                    MergedId { table: table.number, key: pack(&key), birth: image.birth.clone() };
+                Some((id, key, values))
+            }
+        };
+        let after = match &row.noted.row {
+            None => None,
+            Some(values) => {
+                let number = captured.number(row.index).unwrap_or_default();
+                let birth = images.get(number, row.key)?.map(|image| image.birth);
+                let key = table.key_of(values);
+                let id = MergedId {
+                    table: table.number,
+                    key: pack(&key),
+                    birth: birth.unwrap_or_default(),
+                };
+                Some((id, key, values))
+            }
+        };
+        let emit = Emit { book: self, index: row.index, table, images, captured, stamp };
+        if let Some((id, key, _)) = &before
+            && after.as_ref().is_none_or(|(now, _, _)| now != id)
+        {
+            emit.change(id, key, Meaning::Gone, own)?;
+        }
+        if let Some((id, key, values)) = &after {
+            let shown = before.filter(|(was, _, _)| was == id).map(|(_, _, values)| values);
+            let meaning = emit.meaning(id, row.key, shown.as_deref(), values)?;
+            emit.change(id, key, meaning, own)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the application meant with a row.
+enum Meaning {
+    Gone,
+    Whole(Vec<Edit>),
+    Edited(Vec<Edit>),
+}
+
+/// Makes changes of one row's meanings.
+struct Emit<'a, 'b> {
+    book: &'a Book<'b>,
+    index: TableIndex,
+    table: &'a LocalTable,
+    images: &'a Images<'b>,
+    captured: &'a Captured,
+    stamp: Stamp,
+}
+
+impl Emit<'_, '_> {
+    /// What was meant by a row that is `values` now and was `shown` to the application before.
+    fn meaning(
+        &self,
+        id: &MergedId,
+        key: &PackedKey,
+        shown: Option<&[Value]>,
+        values: &[Value],
+    ) -> Result<Meaning, DeskError> {
+        let stored = self.book.now(id)?;
+        let live = stored.as_ref().is_some_and(|stored| stored.state.is_live());
+        let kept = stored.as_ref().is_some_and(is_kept);
+        // Where no image tells what the application saw, what it should have seen does.
+        let meant = match (&stored, self.book.local.row_id(id)?) {
+            (Some(stored), Some(row)) => {
+                Some((self.book.meant(&row, stored)?.values, self.book.shown(&row, stored)?))
+            }
+            _ => None,
+        };
+        let supposed = meant.as_ref().and_then(|(_, shown)| shown.as_deref());
+        let old = shown.or(supposed.filter(|_| live));
+        let Some(old) = old.filter(|_| stored.is_some()) else {
+            return Ok(Meaning::Whole(self.whole(values)));
+        };
+        let mut edits = Vec::new();
+        for (place, column) in self.columns() {
+            let (Some(new), was) = (values.get(place), old.get(place)) else { continue };
+            if Some(new) == was.or(Some(&column.default)) {
+                continue;
+            }
+            if self.book.is_shown_mark(self.table.number, key, column.number, new)? {
+                continue;
+            }
+            let state = stored.as_ref().map(|stored| &stored.state);
+            let counted = state.is_some_and(|state| state.version(column.number).is_some());
+            let rule = self.rule(column);
+            let assignment = match was.and_then(|was| amount(was, new)) {
+                Some(amount) if rule == Rule::Counter && counted => Assignment::Add(amount),
+                _ => Assignment::Set(new.clone(), rule),
+            };
+            edits.push(Edit { place, column: column.number, assignment });
+        }
+        if edits.is_empty() {
+            return Ok(Meaning::Edited(edits));
+        }
+        let whole = self.book.local.policy.is_whole_row(&self.table.name);
+        if kept || whole {
+            let meant = meant.map(|(meant, _)| meant).unwrap_or_default();
+            for (place, column) in self.columns() {
+                let edit = edits.iter_mut().find(|edit| edit.place == place);
+                let assignment = match (edit, meant.get(place), values.get(place)) {
+                    // Under a row that begins anew there is nothing to add to.
+                    (Some(edit), _, Some(new)) if kept => {
+                        edit.assignment = Assignment::Set(new.clone(), self.rule(column));
+                        continue;
+                    }
+                    (Some(_), _, _) => continue,
+                    (None, Some(meant), _) => Assignment::Set(meant.clone(), self.rule(column)),
+                    (None, None, _) => continue,
+                };
+                edits.push(Edit { place, column: column.number, assignment });
+            }
+            edits.sort_by_key(|edit| edit.place);
+        }
+        Ok(if kept { Meaning::Whole(edits) } else { Meaning::Edited(edits) })
+    }
+
+    /// The columns that travel, with their places.
+    fn columns(&self) -> impl Iterator<Item = (usize, &LocalColumn)> {
+        self.table.columns.iter().enumerate().filter(|(_, c)| !c.in_key && !c.stays)
+    }
+
+    fn rule(&self, column: &LocalColumn) -> Rule {
+        self.book.local.policy.rule(&self.table.name, &column.name)
+    }
+
+    fn whole(&self, values: &[Value]) -> Vec<Edit> {
+        let edit = |(place, column): (usize, &LocalColumn)| {
+            let assignment = Assignment::Set(values.get(place)?.clone(), self.rule(column));
+            Some(Edit { place, column: column.number, assignment })
+        };
+        self.columns().filter_map(edit).collect()
+    }
+
+    /// Merges a meaning and adds its change to the batch.
+    fn change(
+        &self,
+        id: &MergedId,
+        key: &[Value],
+        meaning: Meaning,
+        own: &mut Own,
+    ) -> Result<(), DeskError> {
+        // Whatever it is, the application's table may need to be put right.
+        self.book.touch(id)?;
+        let append_only = self.book.local.policy.is_append_only(&self.table.name);
+        let (edits, whole) = match meaning {
+            Meaning::Gone | Meaning::Edited(_) if append_only => return Ok(()),
+            Meaning::Edited(edits) if edits.is_empty() => return Ok(()),
+            Meaning::Gone => (Vec::new(), None),
+            Meaning::Edited(edits) => (edits, Some(false)),
+            Meaning::Whole(edits) => (edits, Some(true)),
+        };
+        let version = self.version(id)?;
+        let parents = self.parents(&edits, &self.shown_now(id)?)?;
+        let change = match whole {
+            None => Change::Delete,
+            Some(false) => Change::Update(
+                edits.iter().map(|edit| (edit.column, edit.assignment.clone())).collect(),
+            ),
+            Some(true) => Change::Insert(edits.iter().filter_map(set_of).collect()),
+        };
+        let births: Vec<_> = parents.iter().map(|(_, column, birth)| (*column, *birth)).collect();
+        let lost = self.book.merge(id, version, &change, &births)?;
+        if !lost.is_empty() {
+            own.lost.push((id.clone(), lost));
+        }
+        own.folded.changes.push(self.row_change(id, key, version, change, &edits, parents)?);
+        Ok(())
+    }
+
+    fn row_change(
+        &self,
+        id: &MergedId,
+        key: &[Value],
+        version: Version,
+        change: Change,
+        edits: &[Edit],
+        parents: Vec<(usize, Column, Version)>,
+    ) -> Result<RowChange, DeskError> {
+        let index = |place: usize| ColumnIndex(place as u32);
+        let operation = match change {
+            Change::Delete => Operation::Delete,
+            Change::Insert(_) => Operation::Insert(self.others(edits)),
+            Change::Update(_) => Operation::Update(
+                edits
+                    .iter()
+                    .map(|edit| {
+                        let assigned = match &edit.assignment {
+                            Assignment::Set(value, _) => Assigned::Set(value.clone()),
+                            Assignment::Add(value) => Assigned::Add(value.clone()),
+                        };
+                        (index(edit.place), assigned)
+                    })
+                    .collect(),
+            ),
+        };
+        let rules = edits.iter().filter_map(|edit| match &edit.assignment {
+            Assignment::Set(_, rule) if *rule != Rule::LastWriter => {
+                Some((index(edit.place), *rule))
+            }
+            _ => None,
+        });
+        Ok(RowChange {
+            table: self.index,
+            key: key.to_vec(),
+            operation,
+            stamp: (version.timestamp != self.stamp.timestamp).then_some(version.timestamp),
+            birth: id.birth()?,
+            references: parents
+                .into_iter()
+                .map(|(place, _, birth)| (index(place), birth))
+                .collect(),
+            rules: rules.collect(),
+        })
+    }
+
+    /// The columns beside the key as an insert carries them. What stays here travels as NULL.
+    fn others(&self, edits: &[Edit]) -> Vec<Value> {
+        let of = |place: usize| {
+            let edit = edits.iter().find(|edit| edit.place == place);
+            match edit.map(|edit| &edit.assignment) {
+                Some(Assignment::Set(value, _)) => value.clone(),
+                _ => Value::Null,
+            }
+        };
+        let columns = self.table.columns.iter().enumerate();
+        columns.filter(|(_, column)| !column.in_key).map(|(place, _)| of(place)).collect()
+    }
+
+    /// What a change of a row is stamped with: above everything that the row holds.
+    fn version(&self, id: &MergedId) -> Result<Version, DeskError> {
+        let Stamp { timestamp, site, compared } = self.stamp;
+        let stamp = Version { timestamp, origin: site };
+        let greatest = self.book.now(id)?.and_then(|stored| stored.state.greatest());
+        Ok(match greatest {
+            // Old content that was found by comparing must not beat newer edits.
+            Some(greatest) if compared || stamp <= greatest => {
+                let above = greatest.timestamp.successor().map_err(|_| DeskError::Exhausted)?;
+                Version { timestamp: above, origin: site }
+            }
+            _ => stamp,
+        })
+    }
+
+    fn shown_now(&self, id: &MergedId) -> Result<Vec<Value>, DeskError> {
+        let key = PackedKey::new(&id.key_values()?);
+        let image = self.images.get(self.table.number, &key)?;
+        Ok(image.map(|image| unpack(&image.row)).transpose()?.unwrap_or_default())
+    }
+
+    /// The births of the rows that edited columns refer to.
+    fn parents(
+        &self,
+        edits: &[Edit],
+        row: &[Value],
+    ) -> Result<Vec<(usize, Column, Version)>, DeskError> {
+        let mut parents = Vec::new();
+        for edit in edits {
+            let column = self.table.columns.get(edit.place);
+            let Some(parent) = column.and_then(|column| column.refers_to) else { continue };
+            let (Some(number), Some(value)) = (
+                self.captured.number(TableIndex(parent as u32)),
+                row.get(edit.place).filter(|value| **value != Value::Null),
+            ) else {
+                continue;
+            };
+            let key = PackedKey::new(std::slice::from_ref(value));
+            if let Some(image) = self.images.get(number, &key)?
+                && !image.birth.is_empty()
+            {
+                parents.push((edit.place, edit.column, unpack_version(&image.birth)?));
+            }
+        }
+        Ok(parents)
+    }
+}
+
+fn set_of(edit: &Edit) -> Option<(Column, Value, Rule)> {
+    match &edit.assignment {
+        Assignment::Set(value, rule) => Some((edit.column, value.clone(), *rule)),
+        Assignment::Add(_) => None,
+    }
+}
+
+/// Dead, but shown since a living row needs it.
+fn is_kept(stored: &Stored) -> bool {
+    matches!(stored.outcome, Some(Outcome { shown: Shown::Visible { kept: true, .. }, .. }))
+}
+
+/// How much a count rose; `None` where one of them is no number, or it can't be told exactly.
+fn amount(was: &Value, new: &Value) -> Option<Value> {
+    match (was, new) {
+        (Value::Integer(was), Value::Integer(new)) => new.checked_sub(*was).map(Value::Integer),
+        (Value::Real(was), Value::Real(new)) => Some(Value::Real(new - was)),
+        (Value::Integer(was), Value::Real(new)) => Some(Value::Real(new - *was as f64)),
+        (Value::Real(was), Value::Integer(new)) => Some(Value::Real(*new as f64 - was)),
+        _ => None,
+    }
+}
