@@ -18,6 +18,8 @@ pub mod own;
 pub mod policy;
 pub mod seen;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use desk::{Desk, DeskError, Referred};
 pub use policy::Policy;
