@@ -19,6 +19,8 @@ pub struct Local {
     pub desk: Desk,
     /// The rules in force.
     pub policy: Policy,
+    /// This site.
+    pub site: SiteId,
     /// In the order of the schema.
     pub tables: Vec<LocalTable>,
     places: BTreeMap<i64, usize>,
@@ -68,7 +70,7 @@ impl Local {
         captured: &Captured,
         numbers: &Numbers,
         codes: BTreeMap<SiteId, String>,
-        policy: Policy,
+        (site, policy): (SiteId, Policy),
     ) -> Result<Self, DeskError> {
         let schema = &captured.schema;
         let desk = Desk::new(schema, codes)?;
@@ -103,7 +105,7 @@ impl Local {
             });
         }
         let places = tables.iter().enumerate().map(|(at, table)| (table.number, at)).collect();
-        Ok(Self { desk, policy, tables, places })
+        Ok(Self { desk, policy, site, tables, places })
     }
 
     /// A table by its place in the schema.

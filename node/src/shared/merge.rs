@@ -3,7 +3,7 @@
 
 use super::book::{Book, Entry, ParentBirth};
 use super::conflicts::{self, Context};
-use super::{DeskError, MergedId};
+use super::{DeskError, MergedId, rekey};
 use crate::capture::{Images, PackedKey, pack};
 use crate::store::StoreError;
 use conflict::row::{Change, Column, Lost};
@@ -151,6 +151,7 @@ impl Book<'_> {
                 self.remember_mark(row, mark.column, &mark.shown)?;
             }
         }
+        rekey::note(self, &id, &after.shown, self.local.site)?;
         conflicts::note_shown(context, &id, &before.shown, &after.shown)?;
         Ok(())
     }

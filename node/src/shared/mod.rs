@@ -16,6 +16,8 @@ mod merge;
 pub mod numbers;
 pub mod own;
 pub mod policy;
+pub mod rekey;
+mod say;
 pub mod seen;
 mod table;
 #[cfg(test)]

@@ -1,16 +1,16 @@
 //! What the application beside this node did, as changes that say what it meant: notes compared
-//! with images, marks recognised, counters as amounts, births given out. The changes are merged
-//! into the [`Book`] here and handed back for the batch; settling and numbering come after.
+//! with images, marks recognised, counters as amounts, births given out. Settling and numbering
+//! come after.
 
 use super::book::{Book, Stored};
 use super::local::{LocalColumn, LocalTable};
+use super::say::{Edit, Meaning, Parent, Row};
 use super::{DeskError, MergedId, pack_version, unpack_version};
 use crate::capture::{Captured, Folded, Image, Images, NotedRow, Notes, PackedKey, pack, unpack};
-use conflict::row::{Assignment, Change, Column, Lost};
+use conflict::row::{Assignment, Lost};
 use conflict::visible::{Outcome, Shown, Table as Place};
 use conflict::{Rule, SiteId, Timestamp, Value, Version};
-use protocol::change::{Assignment as Assigned, Operation, RowChange};
-use protocol::schema::{ColumnIndex, TableIndex};
+use protocol::schema::TableIndex;
 
 /// What the application did, merged.
 #[derive(Debug, Default)]
@@ -30,13 +30,6 @@ pub struct Stamp {
     pub site: SiteId,
     /// Whether it is not known when rows changed: they were found to differ, by no note.
     pub compared: bool,
-}
-
-/// A column that changed.
-struct Edit {
-    place: usize,
-    column: Column,
-    assignment: Assignment,
 }
 
 /// One row that the application touched.
@@ -195,13 +188,6 @@ impl Book<'_> {
     }
 }
 
-/// What the application meant with a row.
-enum Meaning {
-    Gone,
-    Whole(Vec<Edit>),
-    Edited(Vec<Edit>),
-}
-
 /// Makes changes of one row's meanings.
 struct Emit<'a, 'b> {
     book: &'a Book<'b>,
@@ -307,103 +293,12 @@ impl Emit<'_, '_> {
         // Whatever it is, the application's table may need to be put right.
         self.book.touch(id)?;
         let append_only = self.book.local.policy.is_append_only(&self.table.name);
-        let (edits, whole) = match meaning {
-            Meaning::Gone | Meaning::Edited(_) if append_only => return Ok(()),
-            Meaning::Edited(edits) if edits.is_empty() => return Ok(()),
-            Meaning::Gone => (Vec::new(), None),
-            Meaning::Edited(edits) => (edits, Some(false)),
-            Meaning::Whole(edits) => (edits, Some(true)),
-        };
-        let version = self.version(id)?;
-        let parents = self.parents(&edits, &self.shown_now(id)?)?;
-        let change = match whole {
-            None => Change::Delete,
-            Some(false) => Change::Update(
-                edits.iter().map(|edit| (edit.column, edit.assignment.clone())).collect(),
-            ),
-            Some(true) => Change::Insert(edits.iter().filter_map(set_of).collect()),
-        };
-        let births: Vec<_> = parents.iter().map(|(_, column, birth)| (*column, *birth)).collect();
-        let lost = self.book.merge(id, version, &change, &births)?;
-        if !lost.is_empty() {
-            own.lost.push((id.clone(), lost));
+        if append_only && !matches!(meaning, Meaning::Whole(_)) {
+            return Ok(());
         }
-        own.folded.changes.push(self.row_change(id, key, version, change, &edits, parents)?);
-        Ok(())
-    }
-
-    fn row_change(
-        &self,
-        id: &MergedId,
-        key: &[Value],
-        version: Version,
-        change: Change,
-        edits: &[Edit],
-        parents: Vec<(usize, Column, Version)>,
-    ) -> Result<RowChange, DeskError> {
-        let index = |place: usize| ColumnIndex(place as u32);
-        let operation = match change {
-            Change::Delete => Operation::Delete,
-            Change::Insert(_) => Operation::Insert(self.others(edits)),
-            Change::Update(_) => Operation::Update(
-                edits
-                    .iter()
-                    .map(|edit| {
-                        let assigned = match &edit.assignment {
-                            Assignment::Set(value, _) => Assigned::Set(value.clone()),
-                            Assignment::Add(value) => Assigned::Add(value.clone()),
-                        };
-                        (index(edit.place), assigned)
-                    })
-                    .collect(),
-            ),
-        };
-        let rules = edits.iter().filter_map(|edit| match &edit.assignment {
-            Assignment::Set(_, rule) if *rule != Rule::LastWriter => {
-                Some((index(edit.place), *rule))
-            }
-            _ => None,
-        });
-        Ok(RowChange {
-            table: self.index,
-            key: key.to_vec(),
-            operation,
-            stamp: (version.timestamp != self.stamp.timestamp).then_some(version.timestamp),
-            birth: id.birth()?,
-            references: parents
-                .into_iter()
-                .map(|(place, _, birth)| (index(place), birth))
-                .collect(),
-            rules: rules.collect(),
-        })
-    }
-
-    /// The columns beside the key as an insert carries them. What stays here travels as NULL.
-    fn others(&self, edits: &[Edit]) -> Vec<Value> {
-        let of = |place: usize| {
-            let edit = edits.iter().find(|edit| edit.place == place);
-            match edit.map(|edit| &edit.assignment) {
-                Some(Assignment::Set(value, _)) => value.clone(),
-                _ => Value::Null,
-            }
-        };
-        let columns = self.table.columns.iter().enumerate();
-        columns.filter(|(_, column)| !column.in_key).map(|(place, _)| of(place)).collect()
-    }
-
-    /// What a change of a row is stamped with: above everything that the row holds.
-    fn version(&self, id: &MergedId) -> Result<Version, DeskError> {
-        let Stamp { timestamp, site, compared } = self.stamp;
-        let stamp = Version { timestamp, origin: site };
-        let greatest = self.book.now(id)?.and_then(|stored| stored.state.greatest());
-        Ok(match greatest {
-            // Old content that was found by comparing must not beat newer edits.
-            Some(greatest) if compared || stamp <= greatest => {
-                let above = greatest.timestamp.successor().map_err(|_| DeskError::Exhausted)?;
-                Version { timestamp: above, origin: site }
-            }
-            _ => stamp,
-        })
+        let parents = self.parents(meaning.edits(), &self.shown_now(id)?)?;
+        let row = Row { index: self.index, table: self.table, id, key };
+        self.book.say(row, meaning, &parents, self.stamp, own)
     }
 
     fn shown_now(&self, id: &MergedId) -> Result<Vec<Value>, DeskError> {
@@ -413,11 +308,7 @@ impl Emit<'_, '_> {
     }
 
     /// The births of the rows that edited columns refer to.
-    fn parents(
-        &self,
-        edits: &[Edit],
-        row: &[Value],
-    ) -> Result<Vec<(usize, Column, Version)>, DeskError> {
+    fn parents(&self, edits: &[Edit], row: &[Value]) -> Result<Vec<Parent>, DeskError> {
         let mut parents = Vec::new();
         for edit in edits {
             let column = self.table.columns.get(edit.place);
@@ -432,17 +323,11 @@ impl Emit<'_, '_> {
             if let Some(image) = self.images.get(number, &key)?
                 && !image.birth.is_empty()
             {
-                parents.push((edit.place, edit.column, unpack_version(&image.birth)?));
+                let birth = unpack_version(&image.birth)?;
+                parents.push(Parent { place: edit.place, column: edit.column, birth });
             }
         }
         Ok(parents)
-    }
-}
-
-fn set_of(edit: &Edit) -> Option<(Column, Value, Rule)> {
-    match &edit.assignment {
-        Assignment::Set(value, rule) => Some((edit.column, value.clone(), *rule)),
-        Assignment::Add(_) => None,
     }
 }
 

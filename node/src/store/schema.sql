@@ -197,6 +197,15 @@ CREATE TABLE written (
   count    INTEGER NOT NULL           -- the writes that the application's file has seen
 );
 
+-- Rows of this site whose number another site's row has: they are given another.
+CREATE TABLE collided (
+  database INTEGER NOT NULL,
+  tbl      INTEGER NOT NULL,
+  key      BLOB NOT NULL,
+  birth    BLOB NOT NULL,
+  PRIMARY KEY (database, tbl, key, birth)
+) WITHOUT ROWID;
+
 -- How many chunks of a branch's base are merged.
 CREATE TABLE merged_base (
   branch INTEGER PRIMARY KEY,

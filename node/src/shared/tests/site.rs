@@ -69,7 +69,9 @@ impl Site {
         let captured = images.number_tables(&schema).unwrap();
         let numbers = Numbers::new(DATABASE);
         let codes = (0..count).map(|site| (site_id(site), format!("s{site}"))).collect();
-        let local = Local::new(&store, &captured, &numbers, codes, policy.clone()).unwrap();
+        let local =
+            Local::new(&store, &captured, &numbers, codes, (site_id(number), policy.clone()))
+                .unwrap();
         Self {
             name: format!("s{number}"),
             number,

@@ -1,0 +1,285 @@
+//! Merging what others say: a chunk of a base, or a run of batches whose turn has come, in one
+//! transaction of `node.db`. The application's file is not touched.
+
+use super::{Engine, EngineError, SharedStep, schema_at};
+use crate::shared::conflicts::{self, Context};
+use crate::shared::incoming::{IncomingError, Reading as Incoming};
+use crate::shared::policy;
+use crate::shared::seen::{note_seen, seen};
+use crate::snapshot::BaseFile;
+use crate::store::alarms::Severity;
+use crate::store::{BranchNumber, BranchRow, DatabaseRow, StoreError, databases, loaded, stored};
+use protocol::change::{Body, SchemaReference};
+use protocol::schema::Schema;
+use protocol::snapshot::{decode_chunk, verify_chunk};
+use protocol::{BranchId, Frame, Header, Sequence};
+use rusqlite::{Connection, OptionalExtension, params};
+
+impl Engine {
+    /// Merges the next chunk of a base, or the next run of batches whose turn has come.
+    pub(super) fn merge_next(
+        &mut self,
+        database: &DatabaseRow,
+        attached: bool,
+    ) -> Result<SharedStep, EngineError> {
+        let branches = self.branches_of(database.number)?;
+        for branch in &branches {
+            if branch.base > Sequence::ZERO && !self.is_base_merged(branch)? {
+                return match branch.base_held {
+                    true => self.merge_chunk(database, branch, attached),
+                    false => Ok(SharedStep::Even),
+                };
+            }
+        }
+        for branch in &branches {
+            let own = branch.opening.opening().origin == self.identity.site;
+            if own || self.unmergeable.contains(&branch.number) {
+                continue;
+            }
+            let end = self.end_of_run(branch)?;
+            if end == branch.applied {
+                continue;
+            }
+            match self.merge_run(database, branch, &branches, end, attached) {
+                Ok(true) => {
+                    let moved = self.store.branch_numbered(branch.number)?;
+                    self.clear_alarm(&stuck_subject(branch.id))?;
+                    return Ok(SharedStep::Moved(vec![self.local_branch(&moved)?]));
+                }
+                Ok(false) => {}
+                // Others are not held up.
+                Err(EngineError::Encoding(what)) => {
+                    self.set_aside(database, branch, &what)?;
+                    return Ok(match self.load_shared(database)? {
+                        true => SharedStep::Moved(Vec::new()),
+                        false => SharedStep::Stuck,
+                    });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(SharedStep::Even)
+    }
+
+    /// The end of the next run of batches that become visible together; where it has none yet, the
+    /// place where merging stands.
+    fn end_of_run(&self, branch: &BranchRow) -> Result<Sequence, StoreError> {
+        let end: Option<i64> = self
+            .store
+            .connection()
+            .prepare_cached(
+                "SELECT sequence FROM batch WHERE branch = ? AND sequence > ? AND more = 0
+                 ORDER BY sequence LIMIT 1",
+            )?
+            .query_row(params![branch.number.0, stored(branch.applied.0)], |row| row.get(0))
+            .optional()?;
+        end.map_or(Ok(branch.applied), |end| Ok(Sequence(loaded("sequence", end)?)))
+    }
+
+    /// Merges a run, if everything that it builds upon is merged.
+    fn merge_run(
+        &mut self,
+        database: &DatabaseRow,
+        branch: &BranchRow,
+        branches: &[BranchRow],
+        end: Sequence,
+        attached: bool,
+    ) -> Result<bool, EngineError> {
+        let mut batches = Vec::new();
+        let mut at = branch.applied;
+        while at < end {
+            let Some(row) = self.store.batches_after(branch.number, at, 1, 0)?.pop() else {
+                return Err(StoreError::Damaged("a batch of a run is gone".into()).into());
+            };
+            at = row.sequence;
+            let malformed = |error: protocol::DecodeError| EngineError::Encoding(error.to_string());
+            let header = Header::read(&row.frame).map_err(malformed)?;
+            let body = Frame::decode_body(&row.frame, &self.limits).map_err(malformed)?;
+            for (needed, sequence) in &body.dependencies {
+                let here = branches.iter().find(|known| known.id == *needed);
+                if here.is_none_or(|here| here.applied < *sequence) {
+                    return Ok(false);
+                }
+            }
+            batches.push((row.sequence, header.meta.timestamp, body));
+        }
+        let number = database.number;
+        let origin = branch.opening.opening().origin;
+        let Some(mut shared) = self.shared.remove(&number) else { return Ok(false) };
+        let context = (number, self.now());
+        let limits = &self.limits;
+        let (policies, as_of) =
+            self.store.transaction(|transaction| -> Result<_, EngineError> {
+                let context = Context { connection: transaction, database: number, now: context.1 };
+                let mut as_of = branch.as_of;
+                for (_, timestamp, body) in &batches {
+                    note_seen(transaction, branch, branches, &body.dependencies)?;
+                    as_of = timestamp.wall_time();
+                }
+                let seen = seen(transaction, branch, branches)?;
+                let mut readings = std::mem::take(&mut shared.readings);
+                let policy = shared.numbers.table(transaction, policy::TABLE)?;
+                let mut policies = false;
+                let book = shared.book(context);
+                for (sequence, timestamp, body) in batches {
+                    let at = match &body.schema {
+                        SchemaReference::Here(schema) => {
+                            let schema = Schema::clone(schema);
+                            let reading =
+                                Incoming::new(transaction, &shared.numbers, schema, origin)?;
+                            readings.insert(branch.number, (sequence, reading));
+                            sequence
+                        }
+                        SchemaReference::At(at) => *at,
+                    };
+                    if readings.get(&branch.number).is_none_or(|(known, _)| *known != at) {
+                        let schema = schema_at(transaction, branch.number, at, limits)?;
+                        let reading = Incoming::new(transaction, &shared.numbers, schema, origin)?;
+                        readings.insert(branch.number, (at, reading));
+                    }
+                    let Some((_, reading)) = readings.get(&branch.number) else { continue };
+                    for change in body.changes {
+                        let incoming = reading.read(change, timestamp).map_err(malformed)?;
+                        policies |= incoming.id.table == policy;
+                        let lost = book.merge(
+                            &incoming.id,
+                            incoming.version,
+                            &incoming.change,
+                            &incoming.parents,
+                        )?;
+                        conflicts::note_lost(context, &incoming.id, &lost, &|loser, winner| {
+                            winner.origin == origin
+                                && (loser.origin == origin
+                                    || seen
+                                        .get(&loser.origin)
+                                        .is_some_and(|at| *at >= loser.timestamp))
+                        })?;
+                    }
+                }
+                book.finish(context, attached)?;
+                shared.readings = readings;
+                databases::set_applied(transaction, branch.number, end, as_of)?;
+                Ok((policies, as_of))
+            })?;
+        tracing::debug!(database = %database.name, %end, ?as_of, "a run is merged");
+        // Rules that changed may show other rows: the next step reads them, and settles anew.
+        if policies {
+            self.settle_anew(database)?;
+        } else {
+            self.shared.insert(number, shared);
+        }
+        Ok(true)
+    }
+
+    /// Merges the next chunk of a base.
+    fn merge_chunk(
+        &mut self,
+        database: &DatabaseRow,
+        branch: &BranchRow,
+        attached: bool,
+    ) -> Result<SharedStep, EngineError> {
+        let Some(signed) = self.store.manifest(branch.number)? else {
+            return Err(StoreError::Damaged("a base without its manifest".into()).into());
+        };
+        let manifest = signed.manifest();
+        let before = Sequence(manifest.sequence.0.saturating_sub(1));
+        let Some(first) = self.store.batches_after(branch.number, before, 1, 0)?.pop() else {
+            return Ok(SharedStep::Even);
+        };
+        let header =
+            Header::read(&first.frame).map_err(|error| EngineError::Encoding(error.to_string()))?;
+        let timestamp = header.meta.timestamp;
+        let merged = chunks_merged(self.store.connection(), branch.number)?;
+        let origin = branch.opening.opening().origin;
+        let body = match manifest.chunks.get(merged as usize) {
+            None => Body::default(),
+            Some(info) => {
+                let file = BaseFile::open(&*self.environment, &self.directory.snapshot(branch.id))?;
+                let chunk = u32::try_from(merged).unwrap_or(u32::MAX);
+                let Some(bytes) = file.chunk(chunk)? else {
+                    return self.set_aside(database, branch, "a chunk of its base is gone");
+                };
+                let read =
+                    verify_chunk(info, &bytes).map_err(|error| error.to_string()).and_then(|()| {
+                        decode_chunk(&bytes, &self.limits).map_err(|error| error.to_string())
+                    });
+                match read {
+                    Ok(body) => body,
+                    Err(error) => return self.set_aside(database, branch, &error),
+                }
+            }
+        };
+        let last = merged + 1 >= manifest.chunks.len() as u64;
+        let number = database.number;
+        let Some(shared) = self.shared.get(&number) else { return Ok(SharedStep::Even) };
+        let now = self.environment.wall_clock();
+        let own = origin == self.identity.site;
+        self.store.transaction(|transaction| -> Result<_, EngineError> {
+            let context = Context { connection: transaction, database: number, now };
+            let schema = manifest.schema.clone();
+            let reading = Incoming::new(transaction, &shared.numbers, schema, origin)?;
+            let book = shared.book(context);
+            for change in body.changes {
+                let incoming = reading.read(change, timestamp).map_err(malformed)?;
+                book.merge(&incoming.id, incoming.version, &incoming.change, &incoming.parents)?;
+            }
+            book.finish(context, attached)?;
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO merged_base VALUES (?1, ?2)")?
+                .execute(params![branch.number.0, stored(merged + 1)])?;
+            if last && !own {
+                let as_of = timestamp.wall_time();
+                databases::set_applied(transaction, branch.number, manifest.sequence, as_of)?;
+            }
+            Ok(())
+        })?;
+        let moved = self.store.branch_numbered(branch.number)?;
+        Ok(SharedStep::Moved(vec![self.local_branch(&moved)?]))
+    }
+
+    pub(super) fn is_base_merged(&self, branch: &BranchRow) -> Result<bool, EngineError> {
+        let merged = chunks_merged(self.store.connection(), branch.number)?;
+        let Some(signed) = self.store.manifest(branch.number)? else { return Ok(false) };
+        Ok(merged > 0 && merged >= signed.manifest().chunks.len() as u64)
+    }
+
+    /// A batch that can't be merged waits, with an alarm; others go on as far as they do not
+    /// build upon it.
+    fn set_aside(
+        &mut self,
+        database: &DatabaseRow,
+        branch: &BranchRow,
+        what: &str,
+    ) -> Result<SharedStep, EngineError> {
+        self.unmergeable.insert(branch.number);
+        let origin = self.site_name(branch.opening.opening().origin);
+        self.raise(
+            stuck_subject(branch.id),
+            Severity::Critical,
+            Some(database.number),
+            format!("A batch of {origin} for {} can't be merged: {what}.", database.name),
+            "It is safe in the journal and nothing of it is lost: update the node of this site, \
+             or ask for help with the log of the node at hand.",
+        )?;
+        Ok(SharedStep::Stuck)
+    }
+}
+
+fn chunks_merged(connection: &Connection, branch: BranchNumber) -> Result<u64, StoreError> {
+    let merged: Option<i64> = connection
+        .prepare_cached("SELECT chunks FROM merged_base WHERE branch = ?")?
+        .query_row([branch.0], |row| row.get(0))
+        .optional()?;
+    loaded("chunks", merged.unwrap_or(0))
+}
+
+pub(super) fn malformed(error: IncomingError) -> EngineError {
+    match error {
+        IncomingError::Store(error) => error.into(),
+        IncomingError::Malformed(what) => EngineError::Encoding(what),
+    }
+}
+
+fn stuck_subject(branch: BranchId) -> String {
+    format!("merge:{branch}")
+}

@@ -1,0 +1,244 @@
+//! Shared mode, a bounded step at a time: merging what others' batches say into `node.db`, and
+//! writing what follows to the application's file. A crash between two steps, or between the two
+//! databases of one, is repaired by the next.
+
+mod merge;
+mod own;
+mod write;
+
+use super::{Engine, EngineError};
+use crate::capture::{Captured, Folded, Images, Notes};
+use crate::shared::book::Book;
+use crate::shared::conflicts::{self, Context};
+use crate::shared::incoming::Reading as Incoming;
+use crate::shared::intent::is_unwritten;
+use crate::shared::local::Local;
+use crate::shared::numbers::Numbers;
+use crate::shared::own::Stamp;
+use crate::shared::{Policy, policy};
+use crate::store::{
+    BranchNumber, BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, stored,
+};
+use conflict::{SiteId, Timestamp};
+use protocol::change::SchemaReference;
+use protocol::limits::Limits;
+use protocol::schema::Schema;
+use protocol::session::LocalBranch;
+use protocol::{Frame, Sequence};
+use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::BTreeMap;
+
+/// What a step of a shared database came to.
+#[derive(Debug)]
+pub enum SharedStep {
+    /// It went on, in these branches; there may be more to do.
+    Moved(Vec<LocalBranch>),
+    /// All that is held is merged and written.
+    Even,
+    /// Somebody is at the application's file: to be tried again in a moment.
+    Busy,
+    /// It can't go on; an alarm says why. To be looked at again when something changes.
+    Stuck,
+}
+
+/// With more rows waiting to be written, nothing more is merged before.
+const UNWRITTEN: i64 = 500;
+
+/// What merging the rows of one database needs, beside the store.
+#[derive(Debug)]
+pub(super) struct Shared {
+    numbers: Numbers,
+    local: Local,
+    codes: BTreeMap<SiteId, String>,
+    /// By branch, the schema that its batches are in, and since which.
+    readings: BTreeMap<BranchNumber, (Sequence, Incoming)>,
+}
+
+impl Shared {
+    /// What the application beside this node did, merged and settled.
+    pub(super) fn take_own(
+        &self,
+        context: Context<'_>,
+        notes: &Notes,
+        captured: &Captured,
+        timestamp: Timestamp,
+        site: SiteId,
+    ) -> Result<Folded, EngineError> {
+        let book = self.book(context);
+        let compared = notes.written.is_none();
+        let own = book.take_own(notes, captured, Stamp { timestamp, site, compared })?;
+        for (id, lost) in &own.lost {
+            // The application had seen what stood in its table.
+            let shown = !is_unwritten(context, id)?;
+            conflicts::note_lost(context, id, lost, &|_, winner| winner.origin == site && shown)?;
+        }
+        book.finish(context, true)?;
+        Ok(own.folded)
+    }
+
+    fn book<'a>(&'a self, context: Context<'a>) -> Book<'a> {
+        Book::new(context.connection, context.database.0, &self.local, &self.numbers)
+    }
+}
+
+impl Engine {
+    /// One step of a shared database.
+    ///
+    /// # Errors
+    /// The store fails. What is wrong at the application's file, or with a batch, raises an alarm.
+    pub fn step_shared(&mut self, number: DatabaseNumber) -> Result<SharedStep, EngineError> {
+        let database = self.store.database(number)?;
+        let attached = match database.state {
+            DatabaseState::Attached => true,
+            DatabaseState::Attaching => false,
+            _ => return Ok(SharedStep::Even),
+        };
+        if attached {
+            self.load_capture(&database)?;
+        }
+        if !self.load_shared(&database)? {
+            return Ok(SharedStep::Even);
+        }
+        let waiting: i64 = self
+            .store
+            .connection()
+            .prepare_cached("SELECT count(*) FROM unwritten WHERE database = ?")?
+            .query_row([number.0], |row| row.get(0))?;
+        if waiting < UNWRITTEN || !attached {
+            match self.merge_next(&database, attached) {
+                Ok(SharedStep::Even) => {}
+                Ok(step) => return Ok(step),
+                Err(error) => {
+                    self.shared.remove(&number);
+                    return Err(error);
+                }
+            }
+        }
+        if !attached {
+            return Ok(SharedStep::Even);
+        }
+        if let Some(step) = self.rekey_next(&database)? {
+            return Ok(step);
+        }
+        if waiting == 0 {
+            return Ok(SharedStep::Even);
+        }
+        self.write_shared(&database)
+    }
+
+    /// The branches of a database.
+    pub(super) fn branches_of(
+        &self,
+        database: DatabaseNumber,
+    ) -> Result<Vec<BranchRow>, StoreError> {
+        let mut branches = self.store.branches()?;
+        branches.retain(|branch| branch.database == database);
+        Ok(branches)
+    }
+
+    /// The other branches of a shared database.
+    pub(super) fn other_branches(&self, own: &BranchRow) -> Result<Vec<BranchRow>, StoreError> {
+        let mut others = self.branches_of(own.database)?;
+        others.retain(|branch| branch.number != own.number);
+        Ok(others)
+    }
+
+    /// Makes ready what merging needs; whether it could be.
+    fn load_shared(&mut self, database: &DatabaseRow) -> Result<bool, EngineError> {
+        let codes: BTreeMap<SiteId, String> = self
+            .membership
+            .members()
+            .map(|member| (member.site, member.name.to_string()))
+            .collect();
+        let number = database.number;
+        if self.shared.get(&number).is_some_and(|shared| shared.codes == codes) {
+            return Ok(true);
+        }
+        let connection = self.store.connection();
+        let images = Images::new(connection, number.0);
+        let captured = match self.captures.get(&number) {
+            Some(capture) => capture.application.captured().clone(),
+            // Without a file the schema is that of whoever founded the database.
+            None => match self.founding_schema(database)? {
+                Some(schema) => images.number_tables(&schema)?,
+                None => return Ok(false),
+            },
+        };
+        let numbers = Numbers::new(number.0);
+        let policy = Policy::default();
+        let local = Local::new(
+            connection,
+            &captured,
+            &numbers,
+            codes.clone(),
+            (self.identity.site, policy),
+        )?;
+        let readings = BTreeMap::new();
+        self.shared.insert(number, Shared { numbers, local, codes, readings });
+        Ok(true)
+    }
+
+    /// The schema that the founder's branch began with.
+    fn founding_schema(&self, database: &DatabaseRow) -> Result<Option<Schema>, EngineError> {
+        for branch in self.branches_of(database.number)? {
+            let opening = branch.opening.opening();
+            if opening.origin == database.site && branch.held > Sequence::ZERO {
+                let connection = self.store.connection();
+                let schema = schema_at(connection, branch.number, Sequence(1), &self.limits)?;
+                return Ok(Some(without_rules(schema)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Settles everything under the schema and the rules as they are now.
+    pub(super) fn settle_anew(&mut self, database: &DatabaseRow) -> Result<(), EngineError> {
+        let number = database.number;
+        self.shared.remove(&number);
+        if !self.load_shared(database)? {
+            return Ok(());
+        }
+        let now = self.now();
+        let attached = database.state == DatabaseState::Attached;
+        let Some(shared) = self.shared.get(&number) else { return Ok(()) };
+        self.store.transaction(|transaction| -> Result<(), EngineError> {
+            let context = Context { connection: transaction, database: number, now };
+            Ok(shared.book(context).settle_all(context, attached)?)
+        })
+    }
+}
+
+/// The schema that a batch of a branch brought.
+fn schema_at(
+    connection: &Connection,
+    branch: BranchNumber,
+    sequence: Sequence,
+    limits: &Limits,
+) -> Result<Schema, EngineError> {
+    let frame: Option<Vec<u8>> = connection
+        .prepare_cached("SELECT frame FROM batch WHERE branch = ?1 AND sequence = ?2")?
+        .query_row(params![branch.0, stored(sequence.0)], |row| row.get(0))
+        .optional()?;
+    let gone = || EngineError::Encoding(format!("batch {sequence} with its schema is gone"));
+    let body = Frame::decode_body(&frame.ok_or_else(gone)?, limits)
+        .map_err(|error| EngineError::Encoding(error.to_string()))?;
+    match body.schema {
+        SchemaReference::Here(schema) => Ok(*schema),
+        SchemaReference::At(_) => Err(EngineError::Encoding(format!(
+            "batch {sequence} brings no schema, though later ones name it"
+        ))),
+    }
+}
+
+/// A schema as batches of a shared database carry it: with the table of the rules.
+pub(super) fn with_rules(schema: &Schema) -> Schema {
+    let mut schema = schema.clone();
+    schema.tables.push(policy::table());
+    schema
+}
+
+/// The reverse of [`with_rules`].
+fn without_rules(mut schema: Schema) -> Schema {
+    schema.tables.retain(|table| table.name != policy::TABLE);
+    schema
+}

@@ -1,0 +1,241 @@
+//! Writing to the application's file what does not stand there as it should, under its lock and
+//! after harvesting what it holds.
+
+use super::{Engine, EngineError, Shared, SharedStep};
+use crate::capture::{CaptureError, Form, Held, Polite, Reading};
+use crate::engine::harvest::{Capture, Harvest, Numbering, Standing};
+use crate::shared::blocks;
+use crate::shared::conflicts::Context;
+use crate::shared::intent::{end_intent, intend, set_writes, writes};
+use crate::store::alarms::Severity;
+use crate::store::{BranchRow, DatabaseNumber, DatabaseRow};
+use protocol::Sequence;
+use protocol::membership::Residues;
+use protocol::schema::TableIndex;
+use std::collections::BTreeSet;
+
+impl Engine {
+    /// What comes before a harvest of a shared database: the base must be merged, and a write that
+    /// was cut off be taken note of. What the harvest comes to instead, if it can't be.
+    pub(in crate::engine) fn look_at_shared(
+        &mut self,
+        database: &DatabaseRow,
+    ) -> Result<Option<Harvest>, EngineError> {
+        for branch in self.branches_of(database.number)? {
+            if branch.base > Sequence::ZERO && !self.is_base_merged(&branch)? {
+                return Ok(Some(Harvest::Busy));
+            }
+        }
+        if !self.load_shared(database)? {
+            return Ok(Some(Harvest::Stopped));
+        }
+        match self.settle_writes(database) {
+            Ok(true) => Ok(None),
+            Ok(false) => {
+                self.note_went_back(database)?;
+                Ok(Some(Harvest::Stopped))
+            }
+            Err(EngineError::Capture(error)) => self.note_capture_error(database, error).map(Some),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the file has seen the writes that it should have; a write that was cut off is taken
+    /// note of first.
+    fn settle_writes(&mut self, database: &DatabaseRow) -> Result<bool, EngineError> {
+        let number = database.number;
+        let Some(capture) = self.captures.get_mut(&number) else { return Ok(true) };
+        let found = capture.application.writes()?;
+        let known = writes(self.store.connection(), number)?;
+        let intended: bool = self
+            .store
+            .connection()
+            .prepare_cached("SELECT 1 FROM intent WHERE database = ? LIMIT 1")?
+            .exists([number.0])?;
+        match known {
+            None => {
+                set_writes(self.store.connection(), number, found)?;
+                Ok(true)
+            }
+            Some(known) if intended => {
+                let happened = found == known;
+                if happened || found + 1 == known {
+                    self.store.transaction(|transaction| {
+                        Ok::<_, EngineError>(end_intent(transaction, number, happened)?)
+                    })?;
+                    return Ok(true);
+                }
+                Ok(false)
+            }
+            Some(known) => Ok(found == known),
+        }
+    }
+
+    /// Writes what does not stand in the application's file as it should.
+    pub(super) fn write_shared(
+        &mut self,
+        database: &DatabaseRow,
+    ) -> Result<SharedStep, EngineError> {
+        let number = database.number;
+        match self.look_at_shared(database)? {
+            None => {}
+            Some(Harvest::Busy) => return Ok(SharedStep::Busy),
+            Some(_) => return Ok(SharedStep::Stuck),
+        }
+        let Some(mut capture) = self.captures.remove(&number) else { return Ok(SharedStep::Stuck) };
+        let written = self.write_with(database, &mut capture);
+        let (numbered, written) = written?;
+        let mut moved = Vec::new();
+        if let Some(branch) = numbered {
+            moved.push(self.local_branch(&branch)?);
+        }
+        let written = match written {
+            Ok(written) => written,
+            Err(EngineError::Capture(error)) if error.is_busy() => Written::Busy,
+            Err(EngineError::Capture(error)) => {
+                let what = format!("{} can't be written: {error}.", database.name);
+                self.raise(
+                    write_subject(number),
+                    Severity::Critical,
+                    Some(number),
+                    what,
+                    "What others changed is kept and is written once the file can be: look at the \
+                     disk and at what has the file open.",
+                )?;
+                return Ok(SharedStep::Stuck);
+            }
+            Err(error) => {
+                self.shared.remove(&number);
+                return Err(error);
+            }
+        };
+        self.captures.insert(number, capture);
+        match written {
+            Written::Done => {
+                self.clear_alarm(&write_subject(number))?;
+                Ok(SharedStep::Moved(moved))
+            }
+            Written::Busy if moved.is_empty() => Ok(SharedStep::Busy),
+            Written::Busy => Ok(SharedStep::Moved(moved)),
+        }
+    }
+
+    /// The write itself. What was harvested on the way stays so whether or not it comes about.
+    fn write_with(
+        &mut self,
+        database: &DatabaseRow,
+        capture: &mut Capture,
+    ) -> Result<(Option<BranchRow>, Result<Written, EngineError>), EngineError> {
+        if !capture.rescan.is_done() || capture.position.schema_version.is_none() {
+            return Ok((None, Ok(Written::Busy))); // it is compared as a whole first
+        }
+        let number = database.number;
+        let branch = self.branch_of(database)?;
+        let others = self.other_branches(&branch)?;
+        let stamp = self.stamp(None)?;
+        let now = self.now();
+        let Some(shared) = self.shared.get(&number) else { return Ok((None, Ok(Written::Busy))) };
+        let (key, site, environment) = (&self.key, self.identity.site, &self.environment);
+        let residues = self.membership.member(site).map(|member| member.residues);
+        let store = &mut self.store;
+        let known = writes(store.connection(), number)?.unwrap_or(0);
+        let numbering = Numbering {
+            database: number,
+            branch: &branch,
+            shared: Some(shared),
+            others: &others,
+            now,
+        };
+        let (schema_at, run_open) = (capture.schema_at, capture.run_open);
+        let (rescan, position) = (&capture.rescan, &capture.position);
+        let (mut harvested, mut intended) = (None, false);
+        let written = capture.application.write(|held| -> Result<Polite<()>, EngineError> {
+            if held.writes()? != known {
+                return Ok(Polite::Busy); // looked into before the next one
+            }
+            let notes = match held.read(position)? {
+                Reading::Nothing => None,
+                Reading::Notes(notes) if !notes.more => Some(notes),
+                _ => return Ok(Polite::Busy), // harvested in its own time
+            };
+            if notes.is_some() {
+                let path = &database.path;
+                environment.sync_wal(path).map_err(|error| {
+                    crate::engine::file_error(&path.display().to_string(), error)
+                })?;
+            }
+            let (numbered, forms) = store.transaction(|transaction| -> Result<_, EngineError> {
+                let captured = held.captured();
+                let standing = Standing { captured, rescan, schema_at, run_open };
+                let numbered = match &notes {
+                    Some(notes) => {
+                        Some(numbering.number(transaction, standing, notes, stamp, (key, site))?)
+                    }
+                    None => None,
+                };
+                let context = Context { connection: transaction, database: number, now };
+                let forms = intend(&shared.book(context))?;
+                if !forms.is_empty() {
+                    set_writes(transaction, number, known + 1)?;
+                }
+                Ok((numbered, forms))
+            })?;
+            harvested = numbered.zip(notes);
+            intended = !forms.is_empty();
+            if !intended {
+                return Ok(Polite::Busy); // all is as it should be: nothing to commit
+            }
+            held.put(&forms, known + 1)?;
+            if let Some(residues) = residues {
+                shared.raise_keys(held, &forms, residues)?;
+            }
+            Ok(Polite::Done(()))
+        });
+        let branch = harvested.and_then(|(numbered, notes)| capture.take(numbered, &notes).0);
+        let written = match written {
+            Ok(Polite::Busy) if !intended => Ok(Written::Busy),
+            Ok(done) => {
+                let happened = done == Polite::Done(());
+                let ended = store.transaction(|transaction| {
+                    Ok::<_, EngineError>(end_intent(transaction, number, happened)?)
+                });
+                ended.map(|()| if happened { Written::Done } else { Written::Busy })
+            }
+            // Whether it came about is asked of the file before the next step.
+            Err(error) => Err(error),
+        };
+        Ok((branch, written))
+    }
+}
+
+/// What became of a write.
+#[derive(Debug)]
+enum Written {
+    Done,
+    Busy,
+}
+
+impl Shared {
+    /// Lets AUTOINCREMENT count on in this site's own numbers, in the tables that others' rows
+    /// entered.
+    fn raise_keys(
+        &self,
+        held: &Held<'_>,
+        forms: &[Form],
+        residues: Residues,
+    ) -> Result<(), EngineError> {
+        let tables: BTreeSet<TableIndex> = forms.iter().map(|form| form.table).collect();
+        let names: Vec<&str> = tables
+            .iter()
+            .filter_map(|index| self.local.tables.get(index.0 as usize))
+            .filter(|table| table.collides)
+            .map(|table| table.name.as_str())
+            .collect();
+        blocks::raise(held.connection(), &names, residues, blocks::SIZE)
+            .map_err(|error| CaptureError::application(held.path(), error).into())
+    }
+}
+
+fn write_subject(database: DatabaseNumber) -> String {
+    format!("write:{}", database.0)
+}
