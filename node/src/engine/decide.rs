@@ -211,12 +211,18 @@ impl Engine {
                 What::Deleted | What::Unknown => OwnOperation::Delete,
             },
             (_, Detail::Marked { column, shown, .. }) => {
-                let name = self.place_name(conflict, *column)?.ok_or_else(|| {
-                    Failure::unable(
-                        format!("The marked column of {} is not there any more.", conflict.table),
-                        "Look at `conflicts` again in a moment.",
-                    )
-                })?;
+                let name = self
+                    .local(conflict.database)?
+                    .column(&conflict.table, *column)
+                    .ok_or_else(|| {
+                        Failure::unable(
+                            format!(
+                                "The marked column of {} is not there any more.",
+                                conflict.table
+                            ),
+                            "Look at `conflicts` again in a moment.",
+                        )
+                    })?;
                 let rule = label(&name);
                 OwnOperation::Set(vec![(name, shown.clone(), rule)])
             }
@@ -261,13 +267,6 @@ impl Engine {
     ) -> Result<Option<String>, EngineError> {
         let connection = self.store.connection();
         Ok(list::column_name(connection, conflict.database, conflict.row.table, column)?)
-    }
-
-    /// The name of a column by its place in the local schema.
-    fn place_name(&self, conflict: &Conflict, place: usize) -> Result<Option<String>, EngineError> {
-        let schema = self.schema_of(&self.store.database(conflict.database)?)?;
-        let table = schema.tables.iter().find(|table| table.name == conflict.table);
-        Ok(table.and_then(|table| table.columns.get(place)).cloned())
     }
 
     /// The shared database of that name.

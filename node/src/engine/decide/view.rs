@@ -1,17 +1,22 @@
 //! Rules and conflicts as people and scripts see them: with names, words and times. Nothing is
 //! decided here.
 
+use crate::capture::Images;
 use crate::engine::{Choose, Engine, EngineError};
 use crate::json;
 use crate::shared::conflicts::list::{self, Conflict};
 use crate::shared::conflicts::{Detail, Kind, Side, What};
 use crate::shared::policy::{self, Policy};
+use crate::store::DatabaseNumber;
 use crate::units::rfc3339;
 use conflict::row::Column;
 use conflict::visible::{Reason, RowId};
 use protocol::Name;
+use protocol::schema::Schema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// The rules of a database, for people.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -142,7 +147,52 @@ pub struct Kept {
     pub kept: Choose,
 }
 
+/// What a database is called here, and its tables.
+pub(super) struct Local {
+    name: String,
+    schema: Schema,
+}
+
+impl Local {
+    /// The name of a column by its place in a table of the local schema.
+    pub(super) fn column(&self, table: &str, place: usize) -> Option<String> {
+        let table = self.schema.tables.iter().find(|of| of.name == table)?;
+        table.columns.get(place).cloned()
+    }
+
+    fn parked_why(&self, reason: &Reason) -> String {
+        let row = |row: &RowId| {
+            let table = self.schema.tables.get(row.table.0 as usize);
+            let key: Vec<String> =
+                row.key.iter().map(|value| json::from_value(value).to_string()).collect();
+            format!("{} {}", table.map_or("a row", |table| &table.name), key.join(","))
+        };
+        match reason {
+            Reason::Unborn => "The change that makes it has not come yet.".to_owned(),
+            Reason::Rejected => "The table's own constraints do not let it in.".to_owned(),
+            Reason::KeyTaken { .. } => "Another row, made earlier, has its key.".to_owned(),
+            Reason::ValueTaken { by, .. } => {
+                format!("{} has a value that must be unique and can't be marked.", row(by))
+            }
+            Reason::NoMark { .. } => {
+                "Another row has a value that must be unique, and every mark is taken.".to_owned()
+            }
+            Reason::Parent { parent, .. } => {
+                format!("It refers to {}, which is not there.", row(parent))
+            }
+        }
+    }
+}
+
 impl Engine {
+    /// What a database is called here, and its tables, if they are here yet.
+    pub(super) fn local(&self, number: DatabaseNumber) -> Result<Local, EngineError> {
+        let name = self.store.database(number)?.name.to_string();
+        let position = Images::new(self.store.connection(), number.0).position()?;
+        let schema = position.map(|(_, captured, _)| captured.schema).unwrap_or_default();
+        Ok(Local { name, schema })
+    }
+
     /// The rules of a shared database, and what else may be right.
     ///
     /// # Errors
@@ -184,8 +234,15 @@ impl Engine {
     /// # Errors
     /// The store fails.
     pub fn conflicts(&self) -> Result<ConflictsView, EngineError> {
-        let conflicts = list::undecided(self.store.connection())?;
-        let conflicts = conflicts.iter().map(|conflict| self.view_conflict(conflict)).collect();
+        let mut locals = BTreeMap::new();
+        let mut conflicts = Vec::new();
+        for conflict in list::undecided(self.store.connection())? {
+            let local = match locals.entry(conflict.database) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(self.local(conflict.database)?),
+            };
+            conflicts.push(self.view_conflict(&conflict, local)?);
+        }
         let mut dropped = Vec::new();
         for database in self.store.databases()? {
             let count = list::dropped(self.store.connection(), database.number)?;
@@ -193,7 +250,7 @@ impl Engine {
                 dropped.push(DroppedView { database: database.name.to_string(), count });
             }
         }
-        Ok(ConflictsView { conflicts: Result::from_iter::<Vec<_>>(conflicts)?, dropped })
+        Ok(ConflictsView { conflicts, dropped })
     }
 
     /// One conflict, decided or not.
@@ -201,11 +258,15 @@ impl Engine {
     /// # Errors
     /// There is none of that number, or the store fails.
     pub fn conflict(&self, id: i64) -> Result<ConflictView, EngineError> {
-        self.view_conflict(&self.find_conflict(id)?)
+        let conflict = self.find_conflict(id)?;
+        self.view_conflict(&conflict, &self.local(conflict.database)?)
     }
 
-    fn view_conflict(&self, conflict: &Conflict) -> Result<ConflictView, EngineError> {
-        let database = self.store.database(conflict.database)?.name.to_string();
+    fn view_conflict(
+        &self,
+        conflict: &Conflict,
+        local: &Local,
+    ) -> Result<ConflictView, EngineError> {
         let (mut column, mut why) = (None, None);
         let (winner, loser) = match &conflict.detail {
             Detail::Lost { loser, winner } => {
@@ -222,7 +283,7 @@ impl Engine {
                 SideView { value: json::from_value(shown), ..SideView::default() },
             ),
             Detail::Parked(reason) => {
-                why = Some(self.parked_why(conflict, reason)?);
+                why = Some(local.parked_why(reason));
                 Default::default()
             }
             Detail::Kept => {
@@ -231,13 +292,13 @@ impl Engine {
             }
         };
         let column = match (&conflict.detail, column) {
-            (Detail::Marked { column, .. }, _) => self.place_name(conflict, *column)?,
+            (Detail::Marked { column, .. }, _) => local.column(&conflict.table, *column),
             (_, Some(column)) => Some(self.named(conflict, column)?),
             _ => None,
         };
         Ok(ConflictView {
             id: conflict.id,
-            database,
+            database: local.name.clone(),
             table: conflict.table.clone(),
             key: conflict.row.key_values()?.iter().map(json::from_value).collect(),
             kind: conflict.kind.as_str().to_owned(),
@@ -277,31 +338,6 @@ impl Engine {
             deleted: side.what == What::Deleted,
             site: Some(self.site_name(side.version.origin)),
             at: Some(rfc3339(side.version.timestamp.wall_time())),
-        })
-    }
-
-    fn parked_why(&self, conflict: &Conflict, reason: &Reason) -> Result<String, EngineError> {
-        let schema = self.schema_of(&self.store.database(conflict.database)?).ok();
-        let row = |row: &RowId| {
-            let tables = schema.as_ref().map(|schema| schema.tables.as_slice());
-            let table = tables.and_then(|tables| tables.get(row.table.0 as usize));
-            let key: Vec<String> =
-                row.key.iter().map(|v| json::from_value(v).to_string()).collect();
-            format!("{} {}", table.map_or("row", |table| &table.name), key.join(", "))
-        };
-        Ok(match reason {
-            Reason::Unborn => "The change that makes it has not come yet.".to_owned(),
-            Reason::Rejected => "The table's own constraints do not let it in.".to_owned(),
-            Reason::KeyTaken { .. } => "Another row, made earlier, has its key.".to_owned(),
-            Reason::ValueTaken { by, .. } => {
-                format!("{} has a value that must be unique, and can't be marked.", row(by))
-            }
-            Reason::NoMark { .. } => {
-                "Another row has a value that must be unique, and every mark is taken.".to_owned()
-            }
-            Reason::Parent { parent, .. } => {
-                format!("It refers to {}, which is not there.", row(parent))
-            }
         })
     }
 
