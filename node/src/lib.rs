@@ -11,6 +11,7 @@ pub mod directory;
 pub mod engine;
 pub mod environment;
 pub mod failure;
+pub mod json;
 pub mod shared;
 pub mod site;
 pub mod snapshot;

@@ -5,6 +5,9 @@ use node::control::DirectoryLock;
 use node::directory::Directory;
 use node::engine::{Engine, EngineWorker};
 use node::failure::Failure;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,4 +133,27 @@ fn in_use(directory: &Directory) -> Failure {
 
 async fn answers(directory: &Directory) -> bool {
     node::control::ping(directory).await
+}
+
+/// What the running node answered.
+///
+/// # Errors
+/// It is of another version.
+pub fn answered<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {
+    serde_json::from_value(answer).map_err(|error| {
+        Failure::unable(
+            format!("The node's answer can't be read: {error}."),
+            "Use the same version of the program for the node and for its commands.",
+        )
+    })
+}
+
+/// A result as JSON.
+///
+/// # Errors
+/// It has no JSON, which is a bug.
+pub fn as_json<T: Serialize>(result: &T) -> Result<Value, Failure> {
+    serde_json::to_value(result).map_err(|error| {
+        Failure::unable(format!("The answer can't be written: {error}."), "This is a bug.")
+    })
 }

@@ -4,12 +4,14 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where things are printed")]
 
 mod attach;
+mod conflicts;
 mod demo;
 mod detach;
 mod ground;
 mod init;
 mod invite;
 mod join;
+mod policy;
 mod run;
 mod status;
 
@@ -50,6 +52,10 @@ enum Command {
     Attach(attach::Arguments),
     /// Remove everything that attach put into a database
     Detach(detach::Arguments),
+    /// Show or set the merge rules of a database that all sites write
+    Policy(policy::Arguments),
+    /// Show what the merge had to decide, and decide otherwise
+    Conflicts(conflicts::Arguments),
     /// Run the site until SIGTERM or Ctrl-C
     Run(run::Arguments),
     /// Tell how safe the data is
@@ -182,6 +188,8 @@ async fn perform(context: &Context, command: Command) -> Result<u8, Failure> {
         Command::Join(arguments) => join::run(context, arguments).await,
         Command::Attach(arguments) => attach::run(context, arguments).await,
         Command::Detach(arguments) => detach::run(context, arguments).await,
+        Command::Policy(arguments) => policy::run(context, arguments).await,
+        Command::Conflicts(arguments) => conflicts::run(context, arguments).await,
         Command::Run(arguments) => run::run(context, arguments).await,
         Command::Status(arguments) => status::run(context, arguments).await,
         Command::Demo(arguments) => demo::run(context, arguments).await,

@@ -37,6 +37,34 @@ pub enum Request {
         /// Which.
         name: String,
     },
+    /// Which merge rules does a shared database have?
+    Policy {
+        /// Which database.
+        name: String,
+    },
+    /// Set a merge rule.
+    SetPolicy {
+        /// Of which database.
+        name: String,
+        /// `TABLE` or `TABLE.COLUMN`.
+        subject: String,
+        /// The rule.
+        rule: String,
+    },
+    /// What did the merge have to decide?
+    Conflicts,
+    /// One of these.
+    Conflict {
+        /// Its number.
+        id: i64,
+    },
+    /// Decide one.
+    Keep {
+        /// Its number.
+        id: i64,
+        /// What is to count.
+        choose: crate::engine::Choose,
+    },
 }
 
 /// The answer.

@@ -88,14 +88,22 @@ async fn perform(site: &Site, request: Request) -> Result<Value, Failure> {
             Ok(json!({ "code": code }))
         }
         Request::Attach(request) => serde_json::to_value(site.attach(request).await?),
-        Request::Detach { name } => {
-            let name = name.parse().map_err(|error: protocol::NameError| {
-                Failure::usage(format!("{error}."), "See `status` for the names there are.")
-            })?;
-            serde_json::to_value(site.detach(name).await?)
+        Request::Detach { name } => serde_json::to_value(site.detach(parse(&name)?).await?),
+        Request::Policy { name } => serde_json::to_value(site.policy(parse(&name)?).await?),
+        Request::SetPolicy { name, subject, rule } => {
+            serde_json::to_value(site.choose_rule(parse(&name)?, subject, rule).await?)
         }
+        Request::Conflicts => serde_json::to_value(site.conflicts().await?),
+        Request::Conflict { id } => serde_json::to_value(site.conflict(id).await?),
+        Request::Keep { id, choose } => serde_json::to_value(site.keep(id, choose).await?),
     };
     value.map_err(|error| {
         Failure::unable(format!("The answer can't be written: {error}."), "This is a bug.")
+    })
+}
+
+fn parse(name: &str) -> Result<protocol::Name, Failure> {
+    name.parse().map_err(|error: protocol::NameError| {
+        Failure::usage(format!("{error}."), "See `status` for the names there are.")
     })
 }

@@ -7,6 +7,7 @@
 
 mod attach;
 mod base;
+mod decide;
 mod detach;
 mod harvest;
 pub mod members;
@@ -39,6 +40,10 @@ use thiserror::Error;
 
 pub use attach::{AttachRequest, Attached, attach};
 pub use base::BaseStep;
+pub use decide::{
+    Choose, ConflictView, ConflictsView, DroppedView, Kept, OwnChange, OwnOperation, PolicyView,
+    ProposalView, RuleSet, RuleView, SideView,
+};
 pub use detach::detach;
 pub use harvest::{Harvest, Harvested, Moment, Refresh, Trim};
 pub use mirror::MirrorStep;

@@ -5,7 +5,7 @@
 use super::local::Local;
 use super::numbers::Numbers;
 use super::{DeskError, MergedId};
-use crate::capture::{Images, PackedKey, pack};
+use crate::capture::{Images, PackedKey};
 use crate::store::StoreError;
 use conflict::row::{Column, PackedRow, RowState};
 use conflict::visible::{
@@ -255,17 +255,7 @@ impl<'a> Book<'a> {
     }
 
     fn unpack(&self, state: Vec<u8>, outcome: Option<Vec<u8>>) -> Result<Stored, StoreError> {
-        let damaged = |error: rmp_serde::decode::Error| StoreError::Damaged(error.to_string());
-        let Packed(packed, births) = rmp_serde::from_slice(&state).map_err(damaged)?;
-        let site = |number| self.numbers.site_of(self.connection, number);
-        let state = RowState::unpack(&packed, &|number| site(number).ok())
-            .map_err(|error| StoreError::Damaged(error.to_string()))?;
-        let mut parents = Vec::with_capacity(births.len());
-        for (column, set_at, set_by, born_at, born_by) in births {
-            let set = Version { timestamp: set_at, origin: site(set_by)? };
-            let birth = Version { timestamp: born_at, origin: site(born_by)? };
-            parents.push(ParentBirth { column, set, birth });
-        }
+        let (state, parents) = unpack_state(self.connection, self.numbers, &state)?;
         let outcome = match outcome {
             None => None,
             Some(bytes) if bytes.is_empty() => Some(Outcome::default()),
@@ -388,6 +378,52 @@ impl<'a> Book<'a> {
     }
 }
 
+/// What sites say of the rows of a table, whether or not the local schema has it.
+///
+/// # Errors
+/// See [`StoreError`].
+pub fn states(
+    connection: &Connection,
+    database: i64,
+    numbers: &Numbers,
+    table: &str,
+) -> Result<Vec<(MergedId, RowState)>, StoreError> {
+    let table = numbers.table(connection, table)?;
+    let mut statement = connection.prepare_cached(
+        "SELECT key, birth, state FROM merged_row WHERE database = ? AND tbl = ?",
+    )?;
+    let mut rows = statement.query(params![database, table])?;
+    let mut states = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id = MergedId { table, key: row.get(0)?, birth: row.get(1)? };
+        let bytes: Vec<u8> = row.get(2)?;
+        states.push((id, unpack_state(connection, numbers, &bytes)?.0));
+    }
+    Ok(states)
+}
+
+fn damaged(error: rmp_serde::decode::Error) -> StoreError {
+    StoreError::Damaged(error.to_string())
+}
+
+fn unpack_state(
+    connection: &Connection,
+    numbers: &Numbers,
+    bytes: &[u8],
+) -> Result<(RowState, Vec<ParentBirth>), StoreError> {
+    let Packed(packed, births) = rmp_serde::from_slice(bytes).map_err(damaged)?;
+    let site = |number| numbers.site_of(connection, number);
+    let state = RowState::unpack(&packed, &|number| site(number).ok())
+        .map_err(|error| StoreError::Damaged(error.to_string()))?;
+    let mut parents = Vec::with_capacity(births.len());
+    for (column, set_at, set_by, born_at, born_by) in births {
+        let set = Version { timestamp: set_at, origin: site(set_by)? };
+        let birth = Version { timestamp: born_at, origin: site(born_by)? };
+        parents.push(ParentBirth { column, set, birth });
+    }
+    Ok((state, parents))
+}
+
 fn packed_slot(slot: &Slot) -> Result<Vec<u8>, StoreError> {
     rmp_serde::to_vec(slot).map_err(|error| StoreError::Damaged(error.to_string()))
 }
@@ -451,9 +487,4 @@ impl Store for Book<'_> {
         }
         Ok(())
     }
-}
-
-/// A row as the application's table and images have it.
-pub fn packed(row: &[Value]) -> Vec<u8> {
-    pack(row)
 }

@@ -5,6 +5,7 @@
 mod apply_loop;
 mod askings;
 mod capture_loop;
+mod decide;
 mod exchange;
 mod hub;
 mod join;

@@ -234,15 +234,17 @@ CREATE TABLE seen (
 
 -- What the merge had to decide. One a subject: what is told again is the same conflict.
 CREATE TABLE conflict (
-  id       INTEGER PRIMARY KEY,
+  id       INTEGER PRIMARY KEY AUTOINCREMENT, -- people name it: never given out twice
   database INTEGER NOT NULL,
   tbl      INTEGER NOT NULL,
   key      BLOB NOT NULL,             -- as merged_row
   birth    BLOB NOT NULL,
   kind     TEXT NOT NULL,
+  lasting  INTEGER NOT NULL,          -- it is so now, and goes when it is so no more; 0: it happened
   subject  BLOB NOT NULL,             -- what tells it from others of this row
   detail   BLOB NOT NULL,             -- packed: both sides
   since_ms INTEGER NOT NULL,
   decided  INTEGER NOT NULL DEFAULT 0,
   UNIQUE (database, tbl, key, birth, kind, subject)
 );
+CREATE INDEX conflict_in_order ON conflict (database, lasting, decided, id);

@@ -9,6 +9,7 @@ use crate::shared::seen::{note_seen, seen};
 use crate::snapshot::BaseFile;
 use crate::store::alarms::Severity;
 use crate::store::{BranchNumber, BranchRow, DatabaseRow, StoreError, databases, loaded, stored};
+use conflict::Version;
 use protocol::change::{Body, SchemaReference};
 use protocol::schema::Schema;
 use protocol::snapshot::{decode_chunk, verify_chunk};
@@ -147,13 +148,19 @@ impl Engine {
                             &incoming.change,
                             &incoming.parents,
                         )?;
-                        conflicts::note_lost(context, &incoming.id, &lost, &|loser, winner| {
+                        if lost.is_empty() {
+                            continue;
+                        }
+                        let state = book.now(&incoming.id)?.map(|stored| stored.state);
+                        let had_seen = |loser: Version, winner: Version| {
                             winner.origin == origin
                                 && (loser.origin == origin
                                     || seen
                                         .get(&loser.origin)
                                         .is_some_and(|at| *at >= loser.timestamp))
-                        })?;
+                        };
+                        let state = state.as_ref();
+                        conflicts::note_lost(context, &incoming.id, state, &lost, &had_seen)?;
                     }
                 }
                 book.finish(context, attached)?;

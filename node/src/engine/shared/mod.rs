@@ -19,7 +19,7 @@ use crate::shared::{Policy, policy};
 use crate::store::{
     BranchNumber, BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, stored,
 };
-use conflict::{SiteId, Timestamp};
+use conflict::{SiteId, Timestamp, Version};
 use protocol::change::SchemaReference;
 use protocol::limits::Limits;
 use protocol::schema::Schema;
@@ -70,7 +70,9 @@ impl Shared {
         for (id, lost) in &own.lost {
             // The application had seen what stood in its table.
             let shown = !is_unwritten(context, id)?;
-            conflicts::note_lost(context, id, lost, &|_, winner| winner.origin == site && shown)?;
+            let state = book.now(id)?.map(|stored| stored.state);
+            let seen = |_, winner: Version| winner.origin == site && shown;
+            conflicts::note_lost(context, id, state.as_ref(), lost, &seen)?;
         }
         book.finish(context, true)?;
         Ok(own.folded)
@@ -165,7 +167,7 @@ impl Engine {
             },
         };
         let numbers = Numbers::new(number.0);
-        let policy = Policy::default();
+        let policy = Policy::read(connection, number, self.identity.site)?;
         let local = Local::new(
             connection,
             &captured,

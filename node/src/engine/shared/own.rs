@@ -5,6 +5,7 @@
 use super::merge::malformed;
 use super::{Engine, EngineError, SharedStep, with_rules};
 use crate::capture::Captured;
+use crate::engine::decide::{OwnChange, OwnOperation};
 use crate::engine::harvest::{Draft, append};
 use crate::failure::Failure;
 use crate::shared::book::Book;
@@ -12,40 +13,45 @@ use crate::shared::conflicts::Context;
 use crate::shared::incoming::Reading as Incoming;
 use crate::shared::own::{Own, Stamp};
 use crate::shared::seen::dependencies;
-use crate::shared::{blocks, rekey};
-use crate::store::{DatabaseNumber, DatabaseRow, DatabaseState};
-use protocol::change::RowChange;
+use crate::shared::{MergedId, blocks, policy, rekey};
+use crate::store::{DatabaseNumber, DatabaseRow, DatabaseState, StoreError};
+use conflict::visible::{RowId, Table as Place};
+use conflict::{Rule, Value};
+use protocol::change::{Assignment, Operation, RowChange};
+use protocol::schema::{ColumnIndex, Schema, TableIndex};
 use protocol::session::LocalBranch;
+use rusqlite::Connection;
 
 impl Engine {
-    /// Numbers a change of a row, or of the table of rules, in the schema that
-    /// [`with_rules`](super::with_rules) gives. It is stamped here.
+    /// Numbers a change of this site's own in its branch of a shared database, merges it, and does
+    /// `also`, in one transaction.
     ///
     /// # Errors
-    /// The database is not attached here, or in the middle of something; the store fails.
+    /// It can't be numbered now; then nothing has happened.
     pub fn append_own_change(
         &mut self,
         number: DatabaseNumber,
-        change: RowChange,
-    ) -> Result<LocalBranch, EngineError> {
+        change: OwnChange,
+        also: impl FnOnce(&Connection) -> Result<(), StoreError>,
+    ) -> Result<Option<LocalBranch>, EngineError> {
         let database = self.store.database(number)?;
-        let is_rule = change.table.0 as usize;
+        self.load_capture(&database)?;
+        let is_rule = change.table == policy::TABLE;
         let changed = self.change_own(&database, |book, captured, stamp, own| {
             let schema = with_rules(&captured.schema);
-            let is_rule = is_rule + 1 == schema.tables.len();
+            let said = Said { book, schema: &schema }.row_change(change)?;
             let reading = Incoming::new(book.connection, book.numbers, schema, stamp.site)?;
-            let mut change = change;
-            let incoming = reading.read(change.clone(), stamp.timestamp).map_err(malformed)?;
+            let incoming = reading.read(said.clone(), stamp.timestamp).map_err(malformed)?;
             let greatest = book.now(&incoming.id)?.and_then(|stored| stored.state.greatest());
             let version = stamp.above(greatest)?;
-            change.stamp = (version.timestamp != stamp.timestamp).then_some(version.timestamp);
+            let exception = (version.timestamp != stamp.timestamp).then_some(version.timestamp);
             book.merge(&incoming.id, version, &incoming.change, &incoming.parents)?;
-            own.folded.changes.push(change);
-            Ok(is_rule)
+            own.folded.changes.push(RowChange { stamp: exception, ..said });
+            Ok(also(book.connection)?)
         })?;
-        let Some((local, is_rule)) = changed else {
+        let Some((local, ())) = changed else {
             return Err(Failure::unable(
-                format!("{} is being harvested.", database.name),
+                format!("{} is being harvested, or is not attached here.", database.name),
                 "Try again in a moment.",
             )
             .into());
@@ -53,7 +59,7 @@ impl Engine {
         if is_rule {
             self.settle_anew(&database)?;
         }
-        Ok(local)
+        Ok(Some(local))
     }
 
     /// Gives rows a new number whose own number another site's row has.
@@ -118,5 +124,130 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+}
+
+/// A change that names tables and columns, on its way to one that numbers them.
+struct Said<'a, 'b> {
+    book: &'a Book<'b>,
+    schema: &'a Schema,
+}
+
+impl Said<'_, '_> {
+    fn row_change(&self, change: OwnChange) -> Result<RowChange, EngineError> {
+        let OwnChange { table: name, key, birth, operation } = change;
+        let gone = |what: &str| {
+            Failure::unable(
+                format!("The database of this site has no {what}."),
+                "Decide it at a site whose application has it.",
+            )
+        };
+        let index = self.schema.find(&name).ok_or_else(|| gone(&name))?;
+        let table = self.schema.table(index).ok_or_else(|| gone(&name))?;
+        let place = |column: &str| -> Result<ColumnIndex, EngineError> {
+            let found = table.columns.iter().position(|known| known.eq_ignore_ascii_case(column));
+            Ok(found.map(|at| ColumnIndex(at as u32)).ok_or_else(|| gone(column))?)
+        };
+        let mut rules = Vec::new();
+        let mut edits: Vec<(ColumnIndex, Assignment)> = Vec::new();
+        let mut set = |column: &str, value, rule| -> Result<(), EngineError> {
+            let column = place(column)?;
+            edits.push((column, Assignment::Set(value)));
+            rules.push((column, rule));
+            Ok(())
+        };
+        let mut whole = false;
+        match operation {
+            OwnOperation::Delete => {
+                return Ok(RowChange { birth, ..RowChange::plain(index, key, Operation::Delete) });
+            }
+            OwnOperation::Add(column, amount) => {
+                edits.push((place(&column)?, Assignment::Add(amount)));
+            }
+            OwnOperation::Set(columns) => {
+                for (column, value, rule) in columns {
+                    set(&column, value, rule)?;
+                }
+            }
+            OwnOperation::Insert(columns) => {
+                whole = true;
+                for (column, value) in columns {
+                    set(&column, value, Rule::LastWriter)?;
+                }
+            }
+            OwnOperation::Revive(columns) => {
+                whole = true;
+                for (column, value, rule) in self.meant(&name, index, &key, birth)? {
+                    let chosen =
+                        columns.iter().find(|(known, ..)| known.eq_ignore_ascii_case(&column));
+                    match chosen {
+                        Some((_, value, rule)) => set(&column, value.clone(), *rule)?,
+                        None => set(&column, value, rule)?,
+                    }
+                }
+            }
+        }
+        edits.sort_by_key(|(column, _)| *column);
+        rules.sort_by_key(|(column, _)| *column);
+        rules.retain(|(_, rule)| *rule != Rule::LastWriter);
+        let references = self.references(index, &edits)?;
+        let operation = match whole {
+            false => Operation::Update(edits),
+            true => {
+                let of = |column: ColumnIndex| match edits.iter().find(|(at, _)| *at == column) {
+                    Some((_, Assignment::Set(value))) => value.clone(),
+                    _ => Value::Null,
+                };
+                Operation::Insert(table.other_columns().map(of).collect())
+            }
+        };
+        Ok(RowChange { birth, references, rules, ..RowChange::plain(index, key, operation) })
+    }
+
+    /// All that a row means beside its key, with the rules in force.
+    fn meant(
+        &self,
+        name: &str,
+        index: TableIndex,
+        key: &[Value],
+        birth: Option<conflict::Version>,
+    ) -> Result<Vec<(String, Value, Rule)>, EngineError> {
+        let row = RowId { table: Place(index.0), key: key.to_vec(), birth };
+        let table = self.book.local.table(row.table)?;
+        let id = MergedId::new(table.number, &row);
+        let Some(stored) = self.book.now(&id)? else { return Ok(Vec::new()) };
+        let values = self.book.meant(&row, &stored)?.values;
+        let columns = table.columns.iter().zip(values);
+        Ok(columns
+            .filter(|(column, _)| !column.in_key && !column.stays)
+            .map(|(column, value)| {
+                let rule = self.book.local.policy.rule(name, &column.name);
+                (column.name.clone(), value, rule)
+            })
+            .collect())
+    }
+
+    /// The births of the rows that these columns refer to, as the application sees them.
+    fn references(
+        &self,
+        index: TableIndex,
+        edits: &[(ColumnIndex, Assignment)],
+    ) -> Result<Vec<(ColumnIndex, conflict::Version)>, EngineError> {
+        let mut references = Vec::new();
+        let Some(table) = self.book.local.tables.get(index.0 as usize) else {
+            return Ok(references);
+        };
+        for (column, assignment) in edits {
+            let parent = table.columns.get(column.0 as usize).and_then(|known| known.refers_to);
+            if let (Some(parent), Assignment::Set(value)) = (parent, assignment)
+                && *value != Value::Null
+                && let Some((id, _)) =
+                    self.book.visible_at(Place(parent as u32), std::slice::from_ref(value))?
+                && let Some(birth) = id.birth()?
+            {
+                references.push((*column, birth));
+            }
+        }
+        Ok(references)
     }
 }
