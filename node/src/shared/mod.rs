@@ -4,8 +4,11 @@
 //!
 //! Whole steps, and when they are taken, are the engine's; the words on the wire the protocol's.
 
+pub mod blocks;
 pub mod conflicts;
+pub mod convert;
 mod desk;
+pub mod fit;
 pub mod policy;
 mod table;
 
