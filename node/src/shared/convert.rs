@@ -46,16 +46,16 @@ pub fn convert(
     let by_rowid = keyed().filter(|(table, inspected)| is_rowid(table, inspected));
     let names: Vec<&str> = by_rowid.map(|(table, _)| table.name.as_str()).collect();
     connection.execute_batch("SAVEPOINT convert_keys")?;
-    let converted = within(connection, inspection.schema_version, &names);
-    if converted.is_err() {
-        connection.execute_batch("ROLLBACK TO convert_keys")?;
-    }
-    // Outside of a transaction this is the commit.
-    if let Err(error) = connection.execute_batch("RELEASE convert_keys") {
+    let done = within(connection, inspection.schema_version, &names).and_then(|converted| {
+        // Outside of a transaction this is the commit.
+        connection.execute_batch("RELEASE convert_keys")?;
+        Ok(converted)
+    });
+    // Some failures have SQLite take everything back by itself.
+    if done.is_err() && !connection.is_autocommit() {
         connection.execute_batch("ROLLBACK TO convert_keys; RELEASE convert_keys")?;
-        return Err(error.into());
     }
-    converted
+    done
 }
 
 /// Whether the key of a table is its rowid: an INTEGER PRIMARY KEY, with AUTOINCREMENT or not.
@@ -135,7 +135,10 @@ fn within(
     Ok(plan.into_iter().map(|(name, ..)| name.to_owned()).collect())
 }
 
-fn write(connection: &Connection, plan: &[(&str, String, Vec<String>)]) -> Result<(), ConvertError> {
+fn write(
+    connection: &Connection,
+    plan: &[(&str, String, Vec<String>)],
+) -> Result<(), ConvertError> {
     let mut update = connection
         .prepare("UPDATE main.sqlite_schema SET sql = ?2 WHERE type = 'table' AND name = ?1")?;
     for (name, sql, _) in plan {

@@ -68,7 +68,13 @@ struct Fit<'a> {
 }
 
 impl Fit<'_> {
-    fn find(&mut self, weight: Weight, table: Option<&str>, what: String, remedy: impl Into<String>) {
+    fn find(
+        &mut self,
+        weight: Weight,
+        table: Option<&str>,
+        what: String,
+        remedy: impl Into<String>,
+    ) {
         let table = table.map(str::to_owned);
         self.findings.push(Finding { weight, table, what, remedy: remedy.into() });
     }
