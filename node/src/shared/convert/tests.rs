@@ -251,6 +251,15 @@ fn what_goes_wrong_changes_nothing() {
     node.execute_batch("ROLLBACK").unwrap();
     assert_eq!(unchanged(), version);
 
+    // SQLite refuses when a part is done; the caller's transaction goes on without that part.
+    let defensive = rusqlite::config::DbConfig::SQLITE_DBCONFIG_DEFENSIVE;
+    node.set_db_config(defensive, true).unwrap();
+    node.execute_batch("BEGIN IMMEDIATE; DELETE FROM t WHERE id = 3").unwrap();
+    assert!(matches!(convert(&node, &inspection), Err(ConvertError::Sqlite(_))));
+    node.execute_batch("COMMIT").unwrap();
+    node.set_db_config(defensive, false).unwrap();
+    assert_eq!(unchanged(), version);
+
     // One table that can't be converted: none is, and what the caller did stays.
     let other = Connection::open(directory.path().join("other.db")).unwrap();
     other
