@@ -7,6 +7,7 @@
 pub mod blocks;
 pub mod book;
 pub mod conflicts;
+pub mod convert;
 mod desk;
 pub mod fit;
 pub mod incoming;

@@ -75,7 +75,7 @@ impl Engine {
             return Ok(None);
         }
         let changed = self.change_own(database, |book, _, stamp, own| {
-            let next = |above| blocks::next_own_start(residues, blocks::SIZE, above);
+            let next = |above| blocks::next_own_start(residues, blocks::BLOCK, above);
             Ok(rekey::rekey(book, stamp, &next, own)?)
         })?;
         Ok(changed.map(|(local, ())| SharedStep::Moved(vec![local])))

@@ -231,7 +231,7 @@ impl Shared {
             .filter(|table| table.collides)
             .map(|table| table.name.as_str())
             .collect();
-        blocks::raise(held.connection(), &names, residues, blocks::SIZE)
+        blocks::raise(held.connection(), &names, residues, blocks::BLOCK)
             .map_err(|error| CaptureError::application(held.path(), error).into())
     }
 }
