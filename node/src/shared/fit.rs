@@ -385,7 +385,7 @@ impl Fit<'_> {
         match Desk::new(schema, BTreeMap::new()) {
             Ok(_) => Ok(false),
             Err(DeskError::Sqlite(error)) => Err(error),
-            Err(error @ (DeskError::Unfit(_) | DeskError::Unknown(_) | DeskError::NoCode(_))) => {
+            Err(error) => {
                 self.find(
                     Weight::Refusal,
                     table,
