@@ -175,7 +175,10 @@ impl Application {
     }
 
     /// Runs `work` in one read snapshot.
-    pub(super) fn reading<T>(
+    ///
+    /// # Errors
+    /// The file can't be opened or read.
+    pub fn reading<T>(
         &mut self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, CaptureError> {

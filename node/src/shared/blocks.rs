@@ -65,6 +65,24 @@ pub fn reached(connection: &Connection, table: &str) -> rusqlite::Result<i64> {
     top(connection, table, has_sequence(connection)?)
 }
 
+/// Whether [`raise`] would change anything.
+///
+/// # Errors
+/// As [`raise`].
+pub fn is_due(
+    connection: &Connection,
+    tables: &[&str],
+    residues: Residues,
+    r: i64,
+) -> rusqlite::Result<bool> {
+    for table in tables {
+        if raised(residues, r, reached(connection, table)?).is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Sends AUTOINCREMENT of `tables` to own blocks, where it is not in one: see [`raised`]. To be
 /// called within the caller's write transaction. A table without an own block above it stays as
 /// it is: [`room`] tells.

@@ -37,6 +37,8 @@ pub struct LocalTable {
     pub columns: Vec<LocalColumn>,
     /// The places of the key's columns, in the key's order.
     pub key: Vec<usize>,
+    /// Whether SQLite hands out its keys, each once.
+    pub autoincrement: bool,
     /// Whether one key may mean two rows.
     pub collides: bool,
     /// Whether its rows stay at their site.
@@ -100,12 +102,19 @@ impl Local {
                 number,
                 columns,
                 key,
+                autoincrement: auto,
                 collides: policy.collides(&table.name, auto),
                 stays: policy.is_local(&table.name),
             });
         }
         let places = tables.iter().enumerate().map(|(at, table)| (table.number, at)).collect();
         Ok(Self { desk, policy, site, tables, places })
+    }
+
+    /// The tables whose keys SQLite hands out.
+    pub fn numbered(&self) -> Vec<&str> {
+        let numbered = self.tables.iter().filter(|table| table.autoincrement);
+        numbered.map(|table| table.name.as_str()).collect()
     }
 
     /// A table by its place in the schema.

@@ -26,6 +26,7 @@ use protocol::schema::Schema;
 use protocol::session::LocalBranch;
 use protocol::{Frame, Sequence};
 use rusqlite::{Connection, OptionalExtension, params};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 /// What a step of a shared database came to.
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     numbers: Numbers,
     local: Local,
     codes: BTreeMap<SiteId, String>,
+    /// Whether it is to be looked at which numbers the application hands out next.
+    keys_due: Cell<bool>,
     /// By branch, the schema that its batches are in, and since which.
     readings: BTreeMap<BranchNumber, (Sequence, Incoming)>,
 }
@@ -75,6 +78,7 @@ impl Shared {
             conflicts::note_lost(context, id, state.as_ref(), lost, &seen)?;
         }
         book.finish(context, true)?;
+        self.keys_due.set(true);
         Ok(own.folded)
     }
 
@@ -122,10 +126,10 @@ impl Engine {
         if let Some(step) = self.rekey_next(&database)? {
             return Ok(step);
         }
-        if waiting == 0 {
-            return Ok(SharedStep::Even);
+        match waiting {
+            0 => self.raise_keys(&database),
+            _ => self.write_shared(&database),
         }
-        self.write_shared(&database)
     }
 
     /// The branches of a database.
@@ -175,8 +179,8 @@ impl Engine {
             codes.clone(),
             (self.identity.site, policy),
         )?;
-        let readings = BTreeMap::new();
-        self.shared.insert(number, Shared { numbers, local, codes, readings });
+        let (readings, keys_due) = (BTreeMap::new(), Cell::new(true));
+        self.shared.insert(number, Shared { numbers, local, codes, keys_due, readings });
         Ok(true)
     }
 

@@ -2,7 +2,7 @@
 //! after harvesting what it holds.
 
 use super::{Engine, EngineError, Shared, SharedStep};
-use crate::capture::{CaptureError, Form, Held, Polite, Reading};
+use crate::capture::{CaptureError, Held, Polite, Reading};
 use crate::engine::harvest::{Capture, Harvest, Numbering, Standing};
 use crate::shared::blocks;
 use crate::shared::conflicts::Context;
@@ -11,8 +11,6 @@ use crate::store::alarms::Severity;
 use crate::store::{BranchRow, DatabaseNumber, DatabaseRow};
 use protocol::Sequence;
 use protocol::membership::Residues;
-use protocol::schema::TableIndex;
-use std::collections::BTreeSet;
 
 impl Engine {
     /// What comes before a harvest of a shared database: the base must be merged, and a write that
@@ -120,6 +118,51 @@ impl Engine {
         }
     }
 
+    /// Lets the application hand out this site's own numbers, where it is about to hand out others.
+    pub(super) fn raise_keys(&mut self, database: &DatabaseRow) -> Result<SharedStep, EngineError> {
+        let number = database.number;
+        let residues = self.residues();
+        let (Some(shared), Some(capture)) =
+            (self.shared.get(&number), self.captures.get_mut(&number))
+        else {
+            return Ok(SharedStep::Even);
+        };
+        let numbered = shared.local.numbered();
+        if numbered.is_empty() || !shared.keys_due.get() {
+            return Ok(SharedStep::Even);
+        }
+        let due = capture
+            .application
+            .reading(|connection| blocks::is_due(connection, &numbered, residues, blocks::BLOCK));
+        let raised = match due {
+            Ok(false) => Ok(Polite::Done(())),
+            Ok(true) => capture.application.write(|held| -> Result<_, EngineError> {
+                raise(held, shared, residues)?;
+                Ok(Polite::Done(()))
+            }),
+            Err(error) => Err(error.into()),
+        };
+        match raised {
+            Ok(Polite::Done(())) => {
+                shared.keys_due.set(false);
+                Ok(SharedStep::Even)
+            }
+            Ok(Polite::Busy) => Ok(SharedStep::Busy),
+            Err(EngineError::Capture(error)) if error.is_busy() => Ok(SharedStep::Busy),
+            // The next harvest says what is wrong with the file.
+            Err(EngineError::Capture(error)) => {
+                tracing::debug!(%error, "the numbers of {} stay as they are", database.name);
+                Ok(SharedStep::Even)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn residues(&self) -> Residues {
+        let own = self.membership.member(self.identity.site);
+        own.map(|member| member.residues).unwrap_or_default()
+    }
+
     /// The write itself. What was harvested on the way stays so whether or not it comes about.
     fn write_with(
         &mut self,
@@ -136,7 +179,7 @@ impl Engine {
         let now = self.now();
         let Some(shared) = self.shared.get(&number) else { return Ok((None, Ok(Written::Busy))) };
         let (key, site, environment) = (&self.key, self.identity.site, &self.environment);
-        let residues = self.membership.member(site).map(|member| member.residues);
+        let residues = self.residues();
         let store = &mut self.store;
         let known = writes(store.connection(), number)?.unwrap_or(0);
         let numbering = Numbering {
@@ -186,9 +229,7 @@ impl Engine {
                 return Ok(Polite::Busy); // all is as it should be: nothing to commit
             }
             held.put(&forms, known + 1)?;
-            if let Some(residues) = residues {
-                shared.raise_keys(held, &forms, residues)?;
-            }
+            raise(held, shared, residues)?;
             Ok(Polite::Done(()))
         });
         let branch = harvested.and_then(|(numbered, notes)| capture.take(numbered, &notes).0);
@@ -215,25 +256,10 @@ enum Written {
     Busy,
 }
 
-impl Shared {
-    /// Lets AUTOINCREMENT count on in this site's own numbers, in the tables that others' rows
-    /// entered.
-    fn raise_keys(
-        &self,
-        held: &Held<'_>,
-        forms: &[Form],
-        residues: Residues,
-    ) -> Result<(), EngineError> {
-        let tables: BTreeSet<TableIndex> = forms.iter().map(|form| form.table).collect();
-        let names: Vec<&str> = tables
-            .iter()
-            .filter_map(|index| self.local.tables.get(index.0 as usize))
-            .filter(|table| table.collides)
-            .map(|table| table.name.as_str())
-            .collect();
-        blocks::raise(held.connection(), &names, residues, blocks::BLOCK)
-            .map_err(|error| CaptureError::application(held.path(), error).into())
-    }
+/// Sends AUTOINCREMENT to this site's own numbers.
+fn raise(held: &Held<'_>, shared: &Shared, residues: Residues) -> Result<(), EngineError> {
+    blocks::raise(held.connection(), &shared.local.numbered(), residues, blocks::BLOCK)
+        .map_err(|error| CaptureError::application(held.path(), error).into())
 }
 
 fn write_subject(database: DatabaseNumber) -> String {
