@@ -56,7 +56,7 @@ pub enum CaptureError {
 
 impl CaptureError {
     /// Tells SQLite's errors on the application's file apart.
-    pub(super) fn application(path: &Path, error: rusqlite::Error) -> Self {
+    pub(crate) fn application(path: &Path, error: rusqlite::Error) -> Self {
         let path = path.to_owned();
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked(path),

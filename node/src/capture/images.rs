@@ -337,9 +337,18 @@ impl<'c> Images<'c> {
             .collect()
     }
 
+    /// Forgets the rows and where the file was left, but not the tables' numbers.
+    pub fn forget_rows(&self) -> Result<(), CaptureError> {
+        self.forget_in(&["image", "position"])
+    }
+
     /// Forgets the database.
     pub fn forget(&self) -> Result<(), CaptureError> {
-        for table in ["image", "captured_table", "position"] {
+        self.forget_in(&["image", "captured_table", "position"])
+    }
+
+    fn forget_in(&self, tables: &[&str]) -> Result<(), CaptureError> {
+        for table in tables {
             self.cached(&format!("DELETE FROM {table} WHERE database = ?1"))?
                 .execute([self.database])
                 .map_err(CaptureError::Store)?;
