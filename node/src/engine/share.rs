@@ -249,7 +249,11 @@ impl Engine {
     }
 
     /// Remembers that a join has begun, and removes what an earlier one has left.
-    fn begin_join(&mut self, number: DatabaseNumber, path: &Path) -> Result<(), EngineError> {
+    pub(super) fn begin_join(
+        &mut self,
+        number: DatabaseNumber,
+        path: &Path,
+    ) -> Result<(), EngineError> {
         self.remove_new(path)?;
         self.store.transaction(|transaction| -> Result<(), EngineError> {
             Images::new(transaction, number.0).forget_rows()?;
@@ -288,7 +292,7 @@ impl Engine {
 
     /// Puts log, marker and triggers into a file that holds what the images say; `None`: somebody
     /// is at it.
-    fn install_joined(
+    pub(super) fn install_joined(
         &mut self,
         number: DatabaseNumber,
         file: &Path,

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
+mod shared;
+
 const LISTEN: &str = "127.0.0.1:4433";
 
 struct Place {
