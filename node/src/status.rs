@@ -1,7 +1,6 @@
 //! `status`: how safe the data is, as JSON and as people read it.
 
-use crate::engine::View;
-use crate::engine::{CopyView, DatabaseView};
+use crate::engine::{CopyView, DatabaseView, OriginView, View};
 use crate::store::DatabaseState;
 use crate::store::alarms::Severity;
 use crate::store::settings::Identity;
@@ -79,15 +78,15 @@ pub struct DatabaseStatus {
     pub database_id: String,
     /// Mirror or shared.
     pub mode: String,
-    /// Whose it is.
+    /// Whose it is; null for a shared one.
     pub site: Option<String>,
-    /// Where it lies here.
+    /// Where it lies here; empty for a shared one that no application beside this site writes.
     pub path: String,
-    /// Who writes it.
+    /// Who writes it; null for a shared one.
     pub writer: Option<String>,
     /// Its epoch.
     pub epoch: u64,
-    /// This site's sequence, or for a mirror the newest known.
+    /// This site's sequence (0: it has none), or for a mirror the newest known.
     pub sequence: u64,
     /// For a mirror: what it shows.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,7 +97,7 @@ pub struct DatabaseStatus {
     /// For a mirror: how old it may be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub behind_s: Option<f64>,
-    /// For a mirror whose base is being fetched: how much is here.
+    /// Where the first copy is being fetched: how much is here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_copy: Option<FirstCopy>,
     /// Changes that are in no batch yet; null for a mirror, and where it can't be told now.
@@ -106,8 +105,17 @@ pub struct DatabaseStatus {
     /// Whether everything written here is durable elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub safe: Option<bool>,
+    /// For a shared one: what the merge decided and nobody has looked at yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conflicts: Option<u64>,
+    /// For a shared one: how many of these are rows that the application does not see.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parked: Option<u64>,
     /// The numbers of its alarms.
     pub alarms: Vec<i64>,
+    /// For a shared one: how far the other sites' changes are here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origins: Option<Vec<OriginStatus>>,
     /// The copies elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copies: Option<Vec<CopyStatus>>,
@@ -120,6 +128,17 @@ pub struct FirstCopy {
     pub chunks: u32,
     /// Chunks in all; 0: not known yet.
     pub of: u32,
+}
+
+/// How far another site's changes of a shared database are here.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OriginStatus {
+    /// The site.
+    pub site: String,
+    /// The newest that is here.
+    pub sequence: u64,
+    /// What of it is merged.
+    pub applied_sequence: u64,
 }
 
 /// One copy.
@@ -173,7 +192,7 @@ pub struct AlarmStatus {
     pub remedy: String,
     /// Since when.
     pub since: String,
-    /// `NAME@SITE`.
+    /// `NAME@SITE`, or the name of a shared one.
     pub database: Option<String>,
 }
 
@@ -253,7 +272,10 @@ impl Status {
                     since: rfc3339(alarm.since),
                     database: alarm.database.and_then(|number| {
                         let view = view.databases.iter().find(|d| d.row.number == number)?;
-                        Some(format!("{}@{}", view.row.name, view.site))
+                        Some(match view.shared {
+                            Some(_) => view.row.name.to_string(),
+                            None => format!("{}@{}", view.row.name, view.site),
+                        })
                     }),
                 })
                 .collect(),
@@ -270,7 +292,9 @@ impl Status {
 impl DatabaseStatus {
     fn new(view: &DatabaseView, all: &View, origin_connected: bool) -> Self {
         let own = view.row.state == DatabaseState::Attached;
-        let mirror = !own;
+        let shared = view.shared.as_ref();
+        let mirror = !own && shared.is_none();
+        let site = shared.is_none().then(|| view.site.clone());
         Self {
             name: view.row.name.to_string(),
             database_id: view.row.id.to_string(),
@@ -279,9 +303,9 @@ impl DatabaseStatus {
                 Mode::Shared => "shared",
             }
             .to_owned(),
-            site: Some(view.site.clone()),
-            path: view.row.path.display().to_string(),
-            writer: Some(view.site.clone()),
+            site: site.clone(),
+            path: if own || mirror { view.row.path.display().to_string() } else { String::new() },
+            writer: site,
             epoch: view.epoch.0,
             sequence: view.sequence.0,
             applied_sequence: mirror.then_some(view.applied.0),
@@ -290,6 +314,16 @@ impl DatabaseStatus {
             first_copy: view.base.map(|(chunks, of)| FirstCopy { chunks, of }),
             pending_changes: view.pending,
             safe: own.then(|| view.safe()),
+            conflicts: shared.map(|shared| shared.conflicts),
+            parked: shared.map(|shared| shared.parked),
+            origins: shared.map(|shared| {
+                let origin = |origin: &OriginView| OriginStatus {
+                    site: origin.name.clone(),
+                    sequence: origin.sequence.0,
+                    applied_sequence: origin.applied.0,
+                };
+                shared.origins.iter().map(origin).collect()
+            }),
             alarms: all
                 .alarms
                 .iter()
@@ -413,6 +447,22 @@ fn render_database(text: &mut String, database: &DatabaseStatus) {
                 };
                 let _ = writeln!(text, "  copy at {:<14} {lag}", copy.site);
             }
+            render_origins(text, database);
+        }
+        (None, _) if database.origins.is_some() => {
+            let _ = writeln!(
+                text,
+                "{}  shared  its batches are kept here{}; `attach` makes a database of them",
+                database.name,
+                match &database.first_copy {
+                    Some(first) if first.of > 0 => {
+                        format!(", first copy coming: {} of {} parts", first.chunks, first.of)
+                    }
+                    Some(_) => ", first copy not begun".to_owned(),
+                    None => String::new(),
+                }
+            );
+            render_origins(text, database);
         }
         (None, _) => {
             let shown = database.applied_sequence.unwrap_or(0);
@@ -437,5 +487,27 @@ fn render_database(text: &mut String, database: &DatabaseStatus) {
                 database.name, database.sequence, database.path
             );
         }
+    }
+}
+
+/// What there is to say of a shared database only.
+fn render_origins(text: &mut String, database: &DatabaseStatus) {
+    // One that is only kept here is not merged.
+    let merged = database.copies.is_some();
+    for origin in database.origins.iter().flatten() {
+        let state = match origin.sequence - origin.applied_sequence.min(origin.sequence) {
+            _ if !merged => format!("batch {}", origin.sequence),
+            0 => format!("batch {}, all merged", origin.sequence),
+            waiting => format!("batch {}, {waiting} not merged yet", origin.sequence),
+        };
+        let _ = writeln!(text, "  from {:<17} {state}", origin.site);
+    }
+    let (conflicts, parked) = (database.conflicts.unwrap_or(0), database.parked.unwrap_or(0));
+    if conflicts > 0 {
+        let _ = writeln!(
+            text,
+            "  {conflicts} to look at with `conflicts`{}",
+            if parked > 0 { format!(", {parked} of them rows held back") } else { String::new() }
+        );
     }
 }

@@ -300,12 +300,16 @@ impl Site {
         ended.json()
     }
 
-    /// What `status` says of one database, `NAME@SITE`; null if it does not know it.
+    /// What `status` says of one database, `NAME@SITE`, or `NAME` of a shared one; null if it does
+    /// not know it.
     ///
     /// # Panics
     /// There is no status.
     pub fn database(&self, full_name: &str) -> Value {
-        let (name, site) = full_name.split_once('@').unwrap();
+        let (name, site) = match full_name.split_once('@') {
+            Some((name, site)) => (name, Value::from(site)),
+            None => (full_name, Value::Null),
+        };
         let status = self.status();
         let found = status["databases"]
             .as_array()

@@ -125,6 +125,20 @@ impl BaseLoader {
         Ok(left_out)
     }
 
+    /// Makes indexes, views and triggers, once all chunks are loaded, and leaves nothing of ours
+    /// in the file: it becomes an application's own. Gives what could not be made here.
+    ///
+    /// # Errors
+    /// As [`BaseLoader::finish`].
+    pub fn finish_bare(&mut self) -> Result<Vec<LeftOut>, ApplyError> {
+        self.transaction(|connection, schema| {
+            let left_out =
+                Movement::begin(connection, schema, schema, &[])?.finish(connection, schema)?;
+            connection.execute_batch("DROP TABLE _holdfast_loading").doing(LOADING)?;
+            Ok(left_out)
+        })
+    }
+
     /// Moves everything into the file itself and closes it: no `-wal` remains. A base that is not
     /// finished can be gone on with. The table that counts chunks stays in the file: whoever
     /// opens it again before it is renamed must see that it is complete.

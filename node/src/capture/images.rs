@@ -196,6 +196,14 @@ impl<'c> Images<'c> {
         .map_err(CaptureError::Store)
     }
 
+    /// Gives all rows of a table one birth.
+    pub fn set_births(&self, number: i64, birth: &[u8]) -> Result<(), CaptureError> {
+        self.cached("UPDATE image SET birth = ?3 WHERE database = ?1 AND tbl = ?2")?
+            .execute(params![self.database, number, birth])
+            .map(drop)
+            .map_err(CaptureError::Store)
+    }
+
     /// Forgets a row.
     pub fn delete(&self, number: i64, key: &PackedKey) -> Result<(), CaptureError> {
         self.cached("DELETE FROM image WHERE database = ?1 AND tbl = ?2 AND key = ?3")?
@@ -372,9 +380,18 @@ impl<'c> Images<'c> {
             .collect()
     }
 
+    /// Forgets the rows and where the file was left, but not the tables' numbers.
+    pub fn forget_rows(&self) -> Result<(), CaptureError> {
+        self.forget_in(&["image", "position"])
+    }
+
     /// Forgets the database.
     pub fn forget(&self) -> Result<(), CaptureError> {
-        for table in ["image", "captured_table", "position"] {
+        self.forget_in(&["image", "captured_table", "position"])
+    }
+
+    fn forget_in(&self, tables: &[&str]) -> Result<(), CaptureError> {
+        for table in tables {
             self.cached(&format!("DELETE FROM {table} WHERE database = ?1"))?
                 .execute([self.database])
                 .map_err(CaptureError::Store)?;

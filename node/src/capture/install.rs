@@ -178,6 +178,17 @@ impl Application {
         Ok(Polite::Done(Position { fence, schema_version: None, file }))
     }
 
+    /// Makes a change of the schema that a person has agreed to.
+    ///
+    /// # Errors
+    /// The file can't be opened or written.
+    pub fn alter<T>(
+        &mut self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<Polite<T>, CaptureError> {
+        self.polite("FULL", work)
+    }
+
     /// Runs statements, provided that the schema is still the one they were made for. The
     /// `schema_version` and newest note afterwards.
     pub(super) fn put(

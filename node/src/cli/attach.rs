@@ -4,11 +4,12 @@ use super::Context;
 use super::ground::Ground;
 use clap::{Args, ValueEnum};
 use node::control::{self, Request};
-use node::engine::{AttachRequest, Attached};
+use node::engine::{AttachRequest, Attached, OwnContent};
 use node::failure::Failure;
 use protocol::Name;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -16,9 +17,19 @@ pub struct Arguments {
     name: Name,
     /// The SQLite database
     path: PathBuf,
-    /// A mirror at every other site, or one database that all sites write
-    #[arg(long, value_enum, default_value_t = Mode::Mirror)]
-    mode: Mode,
+    /// A mirror at every other site (the default), or one database that all sites write (the
+    /// default where the group shares one of this name)
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
+    /// Where the group shares it and PATH holds something else: set that file aside
+    #[arg(long, conflicts_with = "merge")]
+    adopt: bool,
+    /// Where the group shares it and PATH holds something else: make that a part of it
+    #[arg(long)]
+    merge: bool,
+    /// Convert keys that several sites can't hand out into ones that they can
+    #[arg(long)]
+    convert_keys: bool,
     /// Switch the database to write-ahead logging, so that reading never waits for writing
     #[arg(long)]
     wal: bool,
@@ -32,12 +43,6 @@ enum Mode {
 
 /// Attaches, at the running node or in the directory.
 pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Failure> {
-    if arguments.mode == Mode::Shared {
-        return Err(Failure::refused(
-            "This version knows mirrors only.",
-            "Leave --mode away; a database that all sites write comes with a later version.",
-        ));
-    }
     let path = std::path::absolute(&arguments.path).map_err(|error| {
         Failure::usage(
             format!("{} is no path: {error}.", arguments.path.display()),
@@ -50,7 +55,20 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Failure>
             "Name the file of the database.",
         ));
     }
-    let request = AttachRequest { name: arguments.name, path, wal: arguments.wal };
+    let request = AttachRequest {
+        wal: arguments.wal,
+        mode: arguments.mode.map(|mode| match mode {
+            Mode::Mirror => protocol::Mode::Mirror,
+            Mode::Shared => protocol::Mode::Shared,
+        }),
+        content: match (arguments.adopt, arguments.merge) {
+            (true, _) => OwnContent::SetAside,
+            (_, true) => OwnContent::Merge,
+            _ => OwnContent::Refuse,
+        },
+        convert_keys: arguments.convert_keys,
+        ..AttachRequest::new(arguments.name, path)
+    };
     let attached = match Ground::find(context).await? {
         Ground::Running(directory) => {
             let answer = control::ask(&directory, &Request::Attach(request)).await?;
@@ -62,7 +80,8 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Failure>
             })?
         }
         Ground::Resting { engine, .. } => {
-            let attached = node::engine::attach(&engine, request).await;
+            // While no node runs, nothing comes.
+            let attached = node::engine::attach(&engine, request, Duration::ZERO).await;
             engine.close().await.map_err(Failure::from)?;
             attached.map_err(Failure::from)?.2
         }
@@ -88,6 +107,9 @@ fn text(attached: &Attached) -> String {
     }
     for finding in &attached.findings {
         let _ = writeln!(text, "  note: {finding}");
+    }
+    if let Some(aside) = &attached.set_aside {
+        let _ = writeln!(text, "  note: the file that was there is kept as {aside}");
     }
     let (tables, rows) =
         (attached.tables.len() as u64, attached.tables.iter().map(|table| table.rows).sum());

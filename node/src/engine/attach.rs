@@ -1,16 +1,22 @@
 //! Putting a database under sync. Attaching takes several steps, so that other
 //! databases are served between them; until the last one nothing of it counts, and one that was
-//! cut off is begun again by attaching again.
+//! cut off is begun again by attaching again. How a site joins a database that the group shares
+//! already is told next door.
 
+use super::births::Births;
 use super::harvest::{Draft, append};
-use super::{Engine, EngineError, EngineWorker};
+use super::request::{AttachRequest, Attached, AttachedTable, Plan, word};
+use super::shared::with_rules;
+use super::{Engine, EngineError, EngineWorker, ProposalView};
 use crate::capture::{
-    CaptureError, Captured, Images, JournalMode, Limits, PackedKey, Polite, Position, Reading,
-    Rescan, fold,
+    Application, CaptureError, Captured, Finding, Images, Inspection, JournalMode, Limits,
+    PackedKey, Polite, Position, Reading, Rescan, Weight, fold,
 };
 use crate::failure::Failure;
+use crate::shared::convert::convert;
+use crate::shared::{fit, pack_version, policy};
 use crate::store::{BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, databases};
-use conflict::{Timestamp, Value};
+use conflict::{Timestamp, Value, Version, WallTime};
 use protocol::branch::{Mode, Opening};
 use protocol::change::{Body, Operation, RowChange};
 use protocol::limits::CHUNK;
@@ -19,63 +25,22 @@ use protocol::snapshot::{ChunkInfo, Manifest, encode_chunk};
 use protocol::{
     BranchId, ChainHash, DatabaseId, Epoch, Name, Sequence, SignedManifest, SignedOpening,
 };
-use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 use std::time::Duration;
 
-/// What is to be attached.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct AttachRequest {
-    /// What it is called in the group.
-    pub name: Name,
-    /// Where it lies.
-    pub path: PathBuf,
-    /// Whether to switch it to a write-ahead log.
-    pub wal: bool,
-}
-
-/// What was attached.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Attached {
-    /// Its name.
-    pub database: String,
-    /// Its id.
-    pub database_id: String,
-    /// Where it lies.
-    pub path: String,
-    /// `mirror`.
-    pub mode: String,
-    /// What was found in each table.
-    pub tables: Vec<AttachedTable>,
-    /// What a person should know.
-    pub findings: Vec<String>,
-}
-
-/// What was found in a table.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct AttachedTable {
-    /// Its name.
-    pub name: String,
-    /// How many rows it has.
-    pub rows: u64,
-    /// How it is carried.
-    pub finding: String,
-}
-
 /// An attach under way.
-struct Attaching {
+pub(super) struct Attaching {
     database: DatabaseRow,
     position: Position,
     rescan: Rescan,
-    application: crate::capture::Application,
+    application: Application,
 }
 
 /// How long attach and detach wait for a moment at which nobody is at the file.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
-/// Puts a database under sync: installs the triggers, takes the images of all rows, and makes the
-/// base that others start from.
+/// Puts a database under sync: one that begins here, or one that the group shares already, for
+/// whose first content it waits while some of it comes every `patience`.
 ///
 /// # Errors
 /// Why it is refused or could not be done; then nothing has changed but perhaps that triggers
@@ -83,19 +48,35 @@ pub(super) const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 pub async fn attach(
     engine: &EngineWorker,
     request: AttachRequest,
+    patience: Duration,
+) -> Result<(DatabaseNumber, BranchId, Attached), EngineError> {
+    let wanted = request.clone();
+    match engine.step("attach.plan", move |engine| engine.plan_attach(&wanted)).await? {
+        Plan::Found(mode) => found(engine, request, mode).await,
+        Plan::Join(number) => super::share::join(engine, request, number, patience).await,
+    }
+}
+
+/// Installs the triggers, takes the images of all rows, and makes the base that others start from.
+async fn found(
+    engine: &EngineWorker,
+    request: AttachRequest,
+    mode: Mode,
 ) -> Result<(DatabaseNumber, BranchId, Attached), EngineError> {
     let mut attached = Attached {
         database: request.name.to_string(),
         database_id: String::new(),
         path: request.path.display().to_string(),
-        mode: "mirror".into(),
+        mode: word(mode).into(),
+        set_aside: None,
         tables: Vec::new(),
         findings: Vec::new(),
     };
     let begun = tokio::time::Instant::now();
     let (database, tables, findings) = loop {
         let wanted = request.clone();
-        let looked = engine.step("attach.begin", move |engine| engine.begin_attach(&wanted)).await;
+        let looked =
+            engine.step("attach.begin", move |engine| engine.begin_attach(&wanted, mode)).await;
         match looked {
             Err(EngineError::Capture(error)) if error.is_busy() && begun.elapsed() < PATIENCE => {}
             other => break other?,
@@ -159,6 +140,8 @@ struct BaseWriter {
     database: DatabaseRow,
     position: Position,
     captured: Captured,
+    /// Shared mode: which rows it begins with.
+    births: Option<Births>,
     opening: SignedOpening,
     chunks: Vec<ChunkInfo>,
     counts: Vec<u64>,
@@ -172,47 +155,17 @@ impl Engine {
     pub(super) fn begin_attach(
         &mut self,
         request: &AttachRequest,
+        mode: Mode,
     ) -> Result<(DatabaseRow, Vec<AttachedTable>, Vec<String>), EngineError> {
         let path = self.resolve(&request.path)?;
-        if path.starts_with(self.resolve(self.directory.path())?) {
-            return Err(Failure::refused(
-                format!("{} is one of this site's own files.", path.display()),
-                "Attach the application's own file.",
-            )
-            .into());
-        }
-        let mut interrupted = Vec::new();
-        for row in self.store.databases()? {
-            if row.site != self.identity.site {
-                if row.path == path {
-                    return Err(Failure::refused(
-                        format!("{} is a mirror of another site's database.", path.display()),
-                        "Attach the application's own file.",
-                    )
-                    .into());
-                }
-                continue;
-            }
-            let same_name = row.name == request.name;
-            match row.state {
-                DatabaseState::Attached if same_name => {
-                    return Err(Failure::refused(
-                        format!("This site has a database {} already.", row.name),
-                        "Choose another name, or `detach` that one first.",
-                    )
-                    .into());
-                }
-                DatabaseState::Attached if row.path == path => {
-                    return Err(Failure::refused(
-                        format!("{} is attached already, as {}.", path.display(), row.name),
-                        "`detach` it first to attach it under another name.",
-                    )
-                    .into());
-                }
-                DatabaseState::Attaching if same_name || row.path == path => interrupted.push(row),
-                _ => {}
-            }
-        }
+        self.look_whose(&path, None)?;
+        let interrupted: Vec<DatabaseRow> = self
+            .store
+            .databases()?
+            .into_iter()
+            .filter(|row| row.state == DatabaseState::Attaching && row.branch.is_none())
+            .filter(|row| row.name == request.name || row.path == path)
+            .collect();
         let mut id = [0; 16];
         self.environment.fill_random(&mut id);
         let id = DatabaseId(uuid::Builder::from_random_bytes(id).into_uuid());
@@ -221,7 +174,7 @@ impl Engine {
             id,
             name: request.name.clone(),
             site: self.identity.site,
-            mode: Mode::Mirror,
+            mode,
             state: DatabaseState::Attaching,
             path,
             branch: None,
@@ -233,8 +186,24 @@ impl Engine {
             let (what, remedy) = (refusal.what.clone(), refusal.remedy.clone());
             return Err(CaptureError::Refused { what, remedy }.into());
         }
-        let findings =
-            inspection.findings.iter().map(|f| format!("{}. {}", f.what, f.remedy)).collect();
+        let fitness = match mode {
+            Mode::Mirror => Vec::new(),
+            Mode::Shared => self.fitness(&mut application, &inspection, request)?,
+        };
+        if let Some(refusal) = fitness.iter().find(|found| found.weight == Weight::Refusal) {
+            let (what, remedy) = (refusal.what.clone(), refusal.remedy.clone());
+            return Err(CaptureError::Refused { what, remedy }.into());
+        }
+        let inspection = match request.convert_keys {
+            true => self.convert_keys(&mut application, &inspection)?,
+            false => inspection,
+        };
+        let findings = inspection
+            .findings
+            .iter()
+            .chain(&fitness)
+            .map(|found| format!("{}. {}", found.what, found.remedy))
+            .collect();
         if request.wal && inspection.journal != JournalMode::Wal {
             application.switch_to_wal()?;
         }
@@ -258,8 +227,57 @@ impl Engine {
         Ok((database, tables, findings))
     }
 
+    /// What stands in the way of several sites' writing the database, or should be known of it;
+    /// rules that may fit it better than the defaults are named, and not set.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    fn fitness(
+        &self,
+        application: &mut Application,
+        inspection: &Inspection,
+        request: &AttachRequest,
+    ) -> Result<Vec<Finding>, EngineError> {
+        let convert = request.convert_keys;
+        let mut findings =
+            application.reading(|connection| fit::findings(connection, inspection, convert))?;
+        for proposal in policy::propose(&inspection.schema)? {
+            let ProposalView { command, why, .. } = ProposalView::new(&request.name, proposal);
+            findings.push(Finding {
+                weight: Weight::Note,
+                table: None,
+                what: why,
+                remedy: format!("To have it so: `{command}`."),
+            });
+        }
+        Ok(findings)
+    }
+
+    /// Converts keys that several sites can't hand out.
+    fn convert_keys(
+        &self,
+        application: &mut Application,
+        inspection: &Inspection,
+    ) -> Result<Inspection, EngineError> {
+        let Polite::Done(converted) =
+            application.alter(|connection| Ok(convert(connection, inspection)))?
+        else {
+            return Err(CaptureError::Locked(application.path().to_owned()).into());
+        };
+        converted.map_err(|error| {
+            Failure::unable(
+                format!("Keys can't be converted: {error}."),
+                "Nothing was changed; attach again when no other program changes the schema.",
+            )
+        })?;
+        Ok(application.inspect()?)
+    }
+
     /// Puts log, marker and triggers into the file; `None`: somebody is at it.
-    fn install_capture(&mut self, database: DatabaseRow) -> Result<Option<Attaching>, EngineError> {
+    pub(super) fn install_capture(
+        &mut self,
+        database: DatabaseRow,
+    ) -> Result<Option<Attaching>, EngineError> {
         let mut application =
             self.application(database.path.clone(), &database, Captured::default());
         // What an attach of this site left that was cut off, or whose database was detached with
@@ -337,15 +355,18 @@ impl Engine {
             .collect::<Result<Vec<_>, _>>()?;
         // Later than every opening before, whatever the computer's clock says: of two databases
         // that had one name here, others tell by it which is the former.
-        let opened = self.stamp(None)?.wall_time();
+        let stamp = self.stamp(None)?;
+        let opened = stamp.wall_time();
         let opening = Opening {
             database: database.id,
             name: database.name.clone(),
-            mode: Mode::Mirror,
+            mode: database.mode,
             origin: self.identity.site,
             epoch: Epoch(1),
             parent: None,
-            base: counts.iter().any(|count| *count > 0),
+            // A shared database has one even if it is empty: it tells the founder's branch from
+            // those of the others.
+            base: database.mode == Mode::Shared || counts.iter().any(|count| *count > 0),
             opened,
         };
         let opening = SignedOpening::open(opening, &self.key)
@@ -353,10 +374,18 @@ impl Engine {
         if opening.opening().base {
             self.base_file(opening.id())?.clear()?;
         }
+        let births = match database.mode {
+            Mode::Mirror => None,
+            Mode::Shared => {
+                let birth = Version { timestamp: stamp, origin: self.identity.site };
+                Some(Births::new(&captured.schema, birth)?)
+            }
+        };
         Ok(BaseWriter {
             database,
             position,
             captured,
+            births,
             opening,
             chunks: Vec::new(),
             counts,
@@ -389,7 +418,11 @@ impl Engine {
             }
             for (key, row) in rows {
                 bytes += row.iter().map(Value::size).sum::<usize>();
-                changes.push(insert(index, table, &key, row)?);
+                let change = insert(index, table, &key, row)?;
+                changes.push(match &base.births {
+                    Some(births) => births.of(change, table),
+                    None => change,
+                });
                 base.after = Some(key);
                 if bytes >= CHUNK {
                     break;
@@ -410,7 +443,8 @@ impl Engine {
     /// Makes the database attached: its branch with the schema as its first batch, and the base's
     /// manifest, all at once.
     fn finish_attach(&mut self, base: BaseWriter) -> Result<(BranchId, Vec<u64>), EngineError> {
-        let BaseWriter { database, captured, opening, chunks, counts, position, .. } = base;
+        let BaseWriter { database, captured, births, opening, chunks, counts, position, .. } = base;
+        let numbers = captured.numbers.clone();
         let number = database.number;
         let has_base = opening.opening().base;
         let first = if has_base { Sequence(1) } else { Sequence::ZERO };
@@ -419,13 +453,27 @@ impl Engine {
         let stamp = self.stamp(None)?;
         let (key, schema) = (&self.key, captured.schema);
         self.store.transaction(|transaction| -> Result<(), EngineError> {
-            databases::add_branch(transaction, number, &opening, start, first, true)?;
+            let branch = databases::add_branch(transaction, number, &opening, start, first, true)?;
+            databases::follow_branch(transaction, number, branch)?;
             let branch = append(
                 transaction,
                 &added(transaction, id)?,
-                Draft::first(schema.clone(), stamp),
+                match database.mode {
+                    Mode::Mirror => Draft::first(schema.clone(), stamp),
+                    Mode::Shared => Draft::first(with_rules(&schema), stamp),
+                },
                 key,
             )?;
+            if let Some(births) = &births {
+                let images = Images::new(transaction, number.0);
+                for number in births.tables(&numbers) {
+                    images.set_births(number, &pack_version(births.birth()))?;
+                }
+            }
+            if database.mode == Mode::Shared {
+                // Its base is merged here as at every other site.
+                databases::set_applied(transaction, branch.number, Sequence::ZERO, WallTime(0))?;
+            }
             if has_base {
                 let manifest = Manifest {
                     branch: id,
@@ -475,28 +523,23 @@ impl Engine {
         })?;
         Ok(self.clear_alarm(&interrupted(&database.name))?)
     }
-
-    /// The path with its links followed, so that one file is not attached twice.
-    fn resolve(&self, path: &std::path::Path) -> Result<PathBuf, EngineError> {
-        self.environment.canonical(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => CaptureError::Missing(path.to_owned()).into(),
-            _ => super::file_error(&path.display().to_string(), error),
-        })
-    }
 }
 
 /// The branch as it is in this transaction.
-fn added(transaction: &rusqlite::Connection, id: BranchId) -> Result<BranchRow, StoreError> {
+pub(super) fn added(
+    transaction: &rusqlite::Connection,
+    id: BranchId,
+) -> Result<BranchRow, StoreError> {
     databases::find_branch(transaction, id)?
         .ok_or_else(|| StoreError::Damaged("a branch just added is gone".into()))
 }
 
-fn interrupted(name: &Name) -> String {
+pub(super) fn interrupted(name: &Name) -> String {
     format!("attach:{name}")
 }
 
 /// A row of an image as a base carries it.
-fn insert(
+pub(super) fn insert(
     index: TableIndex,
     table: &Table,
     key: &PackedKey,

@@ -75,7 +75,7 @@ impl Engine {
         rule: &str,
     ) -> Result<(RuleSet, Option<LocalBranch>), EngineError> {
         let database = self.shared_database(name)?;
-        let schema = self.schema_of(&database)?;
+        let schema = self.schema_here(&database)?;
         let sites: Vec<(String, SiteId)> = self
             .membership
             .members()
@@ -271,7 +271,7 @@ impl Engine {
         }
     }
 
-    fn schema_of(&self, database: &DatabaseRow) -> Result<Schema, EngineError> {
+    fn schema_here(&self, database: &DatabaseRow) -> Result<Schema, EngineError> {
         let images = Images::new(self.store.connection(), database.number.0);
         let Some((_, captured, _)) = images.position()? else {
             return Err(Failure::unable(

@@ -1,13 +1,15 @@
 //! Taking a database out of sync: what is left is harvested, everything of ours leaves the file, and
-//! the branch ends. The other sites keep the copies that they have.
+//! the branch ends. The other sites keep the copies that they have; a shared database goes on
+//! without this site, which keeps its batches.
 
 use super::attach::{BETWEEN_TRIES, PATIENCE};
 use super::harvest::{Draft, Harvest, Refresh, append};
+use super::share::forget_merged;
 use super::{Engine, EngineError, EngineWorker};
 use crate::capture::{CaptureError, Captured, Images, Polite};
 use crate::failure::Failure;
 use crate::store::{DatabaseNumber, DatabaseState, databases};
-use protocol::{BranchId, Name, Sequence};
+use protocol::{BranchId, Mode, Name, Sequence};
 
 /// Removes everything that attach put into a database; waits for a moment at which nobody is at
 /// its file.
@@ -60,10 +62,12 @@ enum Rest {
 impl Engine {
     /// A whole harvest in one step, so that none of the running node's comes between.
     fn harvest_rest(&mut self, name: &Name) -> Result<Rest, EngineError> {
-        let own = self.identity.site;
-        let Some(database) = self.store.databases()?.into_iter().find(|row| {
-            row.site == own && row.name == *name && row.state == DatabaseState::Attached
-        }) else {
+        let Some(database) = self
+            .store
+            .databases()?
+            .into_iter()
+            .find(|row| row.name == *name && row.state == DatabaseState::Attached)
+        else {
             return Ok(Rest::Nothing);
         };
         let number = database.number;
@@ -99,8 +103,7 @@ impl Engine {
             .databases()?
             .into_iter()
             .find(|row| {
-                row.site == own
-                    && row.name == *name
+                row.name == *name
                     && matches!(row.state, DatabaseState::Attached | DatabaseState::Attaching)
             })
             .ok_or_else(|| {
@@ -132,18 +135,27 @@ impl Engine {
             Err(error) => return Err(error.into()),
         }
         if database.state == DatabaseState::Attaching {
-            self.forget_database(&database)?;
+            match database.branch {
+                None => self.forget_database(&database)?,
+                Some(_) => self.leave_shared(&database)?,
+            }
             return Ok(Some((database.number, None)));
         }
         let branch = self.branch_of(&database)?;
+        let branches = self.store.branches_of(database.number)?;
         let images = Images::new(self.store.connection(), database.number.0);
         let schema_at = images.position()?.map_or(Sequence(1), |(_, _, at)| at);
         let stamp = self.stamp(None)?;
         let key = &self.key;
         self.store.transaction(|transaction| -> Result<(), EngineError> {
             append(transaction, &branch, Draft::last(schema_at, stamp), key)?;
-            Images::new(transaction, database.number.0).forget()?;
-            databases::set_state(transaction, database.number, DatabaseState::Detached)?;
+            match database.mode {
+                Mode::Mirror => {
+                    Images::new(transaction, database.number.0).forget()?;
+                    databases::set_state(transaction, database.number, DatabaseState::Detached)?;
+                }
+                Mode::Shared => forget_merged(transaction, database.number, &branches)?,
+            }
             Ok(())
         })?;
         self.clear_alarm(&format!("capture:{}", database.number.0))?;

@@ -11,7 +11,7 @@ use crate::store::{
 };
 use conflict::WallTime;
 use protocol::Sequence;
-use protocol::branch::Opening;
+use protocol::branch::{Mode, Opening};
 use protocol::limits::Limits;
 use protocol::session::LocalBranch;
 use protocol::snapshot::{decode_chunk, verify_chunk};
@@ -346,7 +346,8 @@ impl Engine {
         new: &Opening,
     ) -> Result<DatabaseState, EngineError> {
         for other in self.store.databases()? {
-            if other.path != *path || other.id == new.database {
+            let mirror = other.mode == Mode::Mirror;
+            if !mirror || other.path != *path || other.id == new.database {
                 continue;
             }
             if self.branch_of(&other)?.opening.opening().opened > new.opened {
@@ -374,7 +375,7 @@ impl Engine {
     /// Mirrors lie in the site's directory, wherever that was moved.
     pub(super) fn settle_mirrors(&mut self) -> Result<(), EngineError> {
         for row in self.store.databases()? {
-            if row.site == self.identity.site {
+            if row.mode != Mode::Mirror || row.site == self.identity.site {
                 continue;
             }
             let mut parts = row.path.iter().rev();
@@ -455,7 +456,7 @@ fn as_of(marker: &Marker) -> WallTime {
 }
 
 /// `path` with something appended to its file name.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

@@ -5,15 +5,21 @@
 //! What is shown to others when, and what waits for what, is `site`'s part; how rows are read and
 //! written is `capture`'s and `apply`'s.
 
+mod admit;
 mod attach;
 mod base;
+mod births;
 mod decide;
 mod detach;
+mod fill;
 mod harvest;
 pub mod members;
 mod mirror;
+mod place;
 mod receive;
+mod request;
 mod serve;
+mod share;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -38,7 +44,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use thiserror::Error;
 
-pub use attach::{AttachRequest, Attached, attach};
+pub use admit::Admitted;
+pub use attach::attach;
 pub use base::BaseStep;
 pub use decide::{
     Choose, ConflictView, ConflictsView, DroppedView, Kept, OwnChange, OwnOperation, PolicyView,
@@ -47,9 +54,10 @@ pub use decide::{
 pub use detach::detach;
 pub use harvest::{Harvest, Harvested, Moment, Refresh, Trim};
 pub use mirror::MirrorStep;
-pub use receive::{Admitted, Lines, Receipt};
-pub use shared::SharedStep;
-pub use view::{CopyView, DatabaseView, View};
+pub use receive::{Lines, Receipt};
+pub use request::{AttachRequest, Attached, AttachedTable, OwnContent};
+pub use shared::{Form, SharedStep};
+pub use view::{CopyView, DatabaseView, OriginView, SharedView, View};
 pub use worker::EngineWorker;
 
 /// A step that failed.

@@ -1,18 +1,17 @@
-//! Taking in what peers send: openings, flights, and how far they are. Everything is checked
-//! before it is believed, and durable before it is acknowledged.
+//! Taking in what peers send: flights, and how far they are; openings are taken in next door.
+//! Everything is checked before it is believed, and durable before it is acknowledged.
 
 use super::{Engine, EngineError};
 use crate::breakage::Breakage;
 use crate::store::alarms::Severity;
 use crate::store::journal::{self, NewBatch};
 use crate::store::progress::{self, PeerRow, ProgressRow};
-use crate::store::{BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, databases};
+use crate::store::{BranchRow, StoreError};
 use conflict::SiteId;
 use protocol::flight::Flight;
 use protocol::message::{Fork, Holding, Report};
 use protocol::session::LocalBranch;
 use protocol::{BranchId, ChainHash, Sequence};
-use protocol::{Mode, SignedOpening};
 use std::sync::Arc;
 
 /// What became of a flight.
@@ -41,15 +40,6 @@ pub enum Lines {
     Apart(Fork),
     /// It can't be told: the peer is ahead, or one of them has nothing yet.
     Unknown,
-}
-
-/// A branch that came to be known.
-#[derive(Debug)]
-pub struct Admitted {
-    /// The branch.
-    pub local: LocalBranch,
-    /// Its database.
-    pub database: DatabaseNumber,
 }
 
 impl Engine {
@@ -86,94 +76,6 @@ impl Engine {
     /// See [`StoreError`].
     pub fn local_branch_of(&self, branch: BranchId) -> Result<Option<LocalBranch>, StoreError> {
         self.store.branch(branch)?.map(|branch| self.local_branch(&branch)).transpose()
-    }
-
-    /// Takes in an opening: the branch is known and kept from now on. `None`: it was known, or
-    /// its origin is not (yet) a member.
-    ///
-    /// # Errors
-    /// The store fails. The inner error is the peer's fault.
-    pub fn admit_branch(
-        &mut self,
-        signed: SignedOpening,
-    ) -> Result<Result<Option<Admitted>, String>, EngineError> {
-        if self.store.branch(signed.id())?.is_some() {
-            return Ok(Ok(None));
-        }
-        let opening = signed.opening().clone();
-        let Some(origin) = self.membership.member(opening.origin).cloned() else {
-            return Ok(Ok(None));
-        };
-        if let Err(error) = signed.verify(&origin.key) {
-            return Ok(Err(error.to_string()));
-        }
-        if opening.origin == self.identity.site {
-            self.raise(
-                format!("own-branch-unknown:{}", signed.id()),
-                Severity::Critical,
-                None,
-                format!(
-                    "Other sites hold a database {:?} of this site that this site does not know: \
-                     its node.db went back in time or was lost.",
-                    opening.name
-                ),
-                "Stop this node and put its newest directory back; nothing of it is lost at the \
-                 other sites.",
-            )?;
-            return Ok(Ok(None));
-        }
-        if opening.mode == Mode::Shared || opening.parent.is_some() {
-            self.raise(
-                format!("unsupported-branch:{}", signed.id()),
-                Severity::Warning,
-                None,
-                format!(
-                    "{} has a database {:?} in a mode that this version does not know.",
-                    origin.name, opening.name
-                ),
-                "Update the node of this site.",
-            )?;
-            return Ok(Ok(None));
-        }
-        if self.store.databases()?.iter().any(|row| row.id == opening.database) {
-            // Only one branch begins a database; a second one would take its place.
-            self.raise(
-                format!("second-branch:{}", signed.id()),
-                Severity::Critical,
-                None,
-                format!(
-                    "{} opened a branch of a database that has one already; nothing of it is taken.",
-                    origin.name
-                ),
-                "Look at that computer: its disk was cloned, or its key is stolen.",
-            )?;
-            return Ok(Ok(None));
-        }
-        let path = self.directory.mirror(&origin.name, &opening.name);
-        let mut row = DatabaseRow {
-            number: DatabaseNumber(0),
-            id: opening.database,
-            name: opening.name.clone(),
-            site: opening.origin,
-            mode: opening.mode,
-            state: DatabaseState::Mirrored,
-            path,
-            branch: None,
-        };
-        row.state = self.set_former_aside(&mut row.path, &opening)?;
-        let base = if opening.base { Sequence(1) } else { Sequence::ZERO };
-        let start = ChainHash::start(signed.id());
-        let database = self.store.transaction(|transaction| -> Result<_, StoreError> {
-            let number = databases::add_database(transaction, &row)?;
-            databases::add_branch(transaction, number, &signed, start, base, !opening.base)?;
-            Ok(number)
-        })?;
-        tracing::info!(database = %opening.name, site = %origin.name, "a database to mirror");
-        let branch = self
-            .store
-            .branch(signed.id())?
-            .ok_or_else(|| StoreError::Damaged("a branch just added is gone".into()))?;
-        Ok(Ok(Some(Admitted { local: self.local_branch(&branch)?, database })))
     }
 
     /// Stores a flight durably, after checking that it goes on where this site is and that its

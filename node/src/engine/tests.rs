@@ -9,9 +9,12 @@ use protocol::invitation::{JoinReply, JoinRequest};
 use protocol::membership::{Record, Removal, SignedRecord};
 use protocol::message::{Holding, Report};
 use protocol::session::LocalBranch;
-use protocol::{BranchId, ChainHash, Name, Sequence, SignedOpening};
+use protocol::{BranchId, ChainHash, Mode, Name, Sequence, SignedOpening};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tempfile::TempDir;
+
+mod shared;
 
 const LISTEN: &str = "127.0.0.1:4433";
 
@@ -89,8 +92,8 @@ impl Place {
 
     async fn attach(&self, name: &str, file: &str) -> DatabaseNumber {
         let path = self.file(file);
-        let request = AttachRequest { name: name.parse().unwrap(), path, wal: false };
-        attach(&self.engine, request).await.unwrap().0
+        let request = AttachRequest::new(name.parse().unwrap(), path);
+        attach(&self.engine, request, Duration::ZERO).await.unwrap().0
     }
 
     async fn detach(&self, name: &str) {
@@ -191,7 +194,7 @@ async fn an_attach_that_was_cut_off_leaves_nothing_behind_once_it_is_undone() {
         let path = shop.file("pos.db");
         shop.step(move |engine| {
             let name = name.parse().unwrap();
-            engine.begin_attach(&AttachRequest { name, path, wal: false })?;
+            engine.begin_attach(&AttachRequest::new(name, path), Mode::Mirror)?;
             engine.look_for_interrupted_attaches()
         })
         .await;

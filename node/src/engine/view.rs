@@ -7,7 +7,8 @@ use crate::store::progress::PeerRow;
 use crate::store::{BranchRow, DatabaseRow, DatabaseState};
 use conflict::{SiteId, WallTime};
 use protocol::membership::Member;
-use protocol::{Epoch, Sequence};
+use protocol::{Epoch, Mode, Sequence};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that `status` tells, but for what is connected.
 #[derive(Debug)]
@@ -35,7 +36,8 @@ pub struct DatabaseView {
     pub site: String,
     /// Its epoch.
     pub epoch: Epoch,
-    /// The highest sequence here; for a mirror the newest known anywhere.
+    /// The highest sequence of this site's branch, 0 without one; for a mirror the newest known
+    /// anywhere.
     pub sequence: Sequence,
     /// The highest applied here.
     pub applied: Sequence,
@@ -49,6 +51,30 @@ pub struct DatabaseView {
     pub critical: bool,
     /// How much of the base is here, and of how much, while it is fetched.
     pub base: Option<(u32, u32)>,
+    /// More about a shared one.
+    pub shared: Option<SharedView>,
+}
+
+/// What there is to say of a shared database only.
+#[derive(Debug)]
+pub struct SharedView {
+    /// The other sites that write it, by name.
+    pub origins: Vec<OriginView>,
+    /// What the merge decided and nobody has looked at yet.
+    pub conflicts: u64,
+    /// How many of these are rows that the application does not see.
+    pub parked: u64,
+}
+
+/// How far another site's branch of a shared database is here.
+#[derive(Debug)]
+pub struct OriginView {
+    /// Its name.
+    pub name: String,
+    /// The highest sequence held.
+    pub sequence: Sequence,
+    /// The highest merged.
+    pub applied: Sequence,
 }
 
 /// One copy at another site.
@@ -88,8 +114,22 @@ impl Engine {
         let now = self.now();
         let mut databases = Vec::new();
         for row in self.store.databases()? {
-            if matches!(row.state, DatabaseState::Attached | DatabaseState::Mirrored) {
-                databases.push(self.view_database(row)?);
+            match (row.mode, row.state) {
+                (Mode::Mirror, DatabaseState::Attached | DatabaseState::Mirrored) => {
+                    databases.push(self.view_database(row)?);
+                }
+                (Mode::Shared, DatabaseState::Attached) => {
+                    let shared = self.view_shared(&row)?;
+                    let view = self.view_database(row)?;
+                    databases.push(DatabaseView { shared: Some(shared), ..view });
+                }
+                // Also one whose attaching was cut off: to the others it is kept here.
+                (Mode::Shared, DatabaseState::Kept | DatabaseState::Attaching)
+                    if self.can_be_joined(&row)? =>
+                {
+                    databases.push(self.view_kept(row)?);
+                }
+                _ => {}
             }
         }
         let own = self.identity.site;
@@ -101,6 +141,51 @@ impl Engine {
             alarms: self.store.alarms()?,
             last_run: self.store.last_run()?.map(WallTime),
         })
+    }
+
+    /// A shared database of which this site keeps the batches only.
+    fn view_kept(&mut self, row: DatabaseRow) -> Result<DatabaseView, EngineError> {
+        let base = match self.store.founding_branch(row.number)? {
+            Some(founder) => self.base_progress(&founder)?,
+            None => Some((0, 0)),
+        };
+        Ok(DatabaseView {
+            site: self.site_name(row.site),
+            epoch: Epoch(1),
+            sequence: Sequence::ZERO,
+            applied: Sequence::ZERO,
+            as_of: WallTime(0),
+            pending: None,
+            copies: Vec::new(),
+            critical: false,
+            base,
+            shared: Some(self.view_shared(&row)?),
+            row,
+        })
+    }
+
+    fn view_shared(&self, row: &DatabaseRow) -> Result<SharedView, EngineError> {
+        let (conflicts, parked) = self.store.conflict_counts(row.number)?;
+        // Of a site that attached it again, only the branch that it writes now.
+        let mut newest: BTreeMap<SiteId, BranchRow> = BTreeMap::new();
+        for branch in self.store.branches_of(row.number)? {
+            let epoch = |branch: &BranchRow| branch.opening.opening().epoch;
+            let origin = branch.origin();
+            let newer = newest.get(&origin).is_none_or(|known| epoch(known) < epoch(&branch));
+            if origin != self.identity.site && newer {
+                newest.insert(origin, branch);
+            }
+        }
+        let mut origins: Vec<OriginView> = newest
+            .into_iter()
+            .map(|(origin, branch)| OriginView {
+                name: self.site_name(origin),
+                sequence: branch.held,
+                applied: branch.applied,
+            })
+            .collect();
+        origins.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(SharedView { origins, conflicts, parked })
     }
 
     fn view_database(&mut self, row: DatabaseRow) -> Result<DatabaseView, EngineError> {
@@ -119,15 +204,25 @@ impl Engine {
             alarm.database == Some(row.number) && alarm.severity == Severity::Critical
         });
         let known = progress.iter().map(|p| p.durable.max(p.applied)).max().unwrap_or_default();
+        let writers: BTreeSet<SiteId> = match row.mode {
+            Mode::Mirror => BTreeSet::new(),
+            Mode::Shared => {
+                let branches = self.store.branches_of(row.number)?;
+                branches.iter().filter(|b| self.is_live(b)).map(BranchRow::origin).collect()
+            }
+        };
         let mut copies = Vec::new();
         for progress in &progress {
+            // A site that only keeps a shared database applies nothing, and lacks nothing by that.
+            let applies = row.mode == Mode::Mirror || writers.contains(&progress.site);
+            let has = if applies { progress.applied } else { progress.durable };
             copies.push(CopyView {
                 site: progress.site,
                 name: self.site_name(progress.site),
                 durable: progress.durable,
                 applied: progress.applied,
                 as_of: progress.as_of,
-                lacks_since: self.time_of(&branch, progress.applied.next())?,
+                lacks_since: self.time_of(&branch, has.next())?,
             });
         }
         // A member that has said nothing yet of this database has nothing of it.
@@ -159,6 +254,7 @@ impl Engine {
             copies: if attached { copies } else { Vec::new() },
             critical,
             base: self.base_progress(&branch)?,
+            shared: None,
             row,
         })
     }
@@ -184,7 +280,10 @@ impl Engine {
             .transpose()
     }
 
-    fn base_progress(&self, branch: &BranchRow) -> Result<Option<(u32, u32)>, EngineError> {
+    pub(super) fn base_progress(
+        &self,
+        branch: &BranchRow,
+    ) -> Result<Option<(u32, u32)>, EngineError> {
         if branch.base_held {
             return Ok(None);
         }

@@ -2,8 +2,10 @@
 //! tidies up when the application rests.
 
 use super::Site;
+use super::hub::Life;
 use crate::engine::{EngineError, Harvest, Harvested, Moment, Refresh, Trim};
 use crate::store::DatabaseNumber;
+use protocol::Mode;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -28,7 +30,7 @@ const TRIM_TRIES: u32 = 6;
 const GREATEST_REFRESHES: u32 = 100;
 
 /// Harvests a database until it is detached or the site stops.
-pub async fn run(site: Site, number: DatabaseNumber, path: PathBuf) {
+pub async fn run(site: Site, life: Life, number: DatabaseNumber, path: PathBuf) {
     let mut watch = match site.0.environment.watch(&path) {
         Ok(watch) => Some(watch),
         Err(error) => {
@@ -43,7 +45,7 @@ pub async fn run(site: Site, number: DatabaseNumber, path: PathBuf) {
     let mut again = BLIND_POLL;
     let mut tidy = Tidy::default();
     loop {
-        if site.0.hub.is_detached(number) {
+        if site.0.hub.is_over(life) {
             return;
         }
         harvested = moment(&site, number).await;
@@ -98,7 +100,7 @@ pub async fn run(site: Site, number: DatabaseNumber, path: PathBuf) {
             if tidy.due().is_some_and(|due| due.is_zero()) {
                 tidy.now(&site, number).await;
             }
-            if site.0.hub.is_detached(number) {
+            if site.0.hub.is_over(life) {
                 return;
             }
         }
@@ -175,6 +177,10 @@ pub async fn harvest_all(site: &Site, number: DatabaseNumber) -> Result<Outcome,
 fn tell(site: &Site, harvested: &Harvested) {
     if let Some(local) = &harvested.numbered {
         site.0.hub.tell_branch(local);
+        if local.opening.opening().mode == Mode::Shared {
+            // What settles by it may have to be written.
+            site.0.hub.arrived(local);
+        }
     }
 }
 

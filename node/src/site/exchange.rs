@@ -275,7 +275,7 @@ impl Exchange {
                         .await?;
                     if let Some(admitted) = admitted.map_err(End::Peer)? {
                         self.tell_branch(&admitted.local).await?;
-                        self.site.0.hub.arrived(admitted.local.holding.branch);
+                        self.site.0.hub.arrived(&admitted.local);
                     }
                 }
             }
@@ -455,7 +455,7 @@ impl Exchange {
         match receipt {
             Receipt::Stored(local) => {
                 self.tell_branch(&local).await?;
-                self.site.0.hub.arrived(local.holding.branch);
+                self.site.0.hub.arrived(&local);
             }
             Receipt::Known | Receipt::Unknown => {}
             Receipt::Gap => self.want(branch).await?,
@@ -494,7 +494,7 @@ impl Exchange {
             BaseStep::Want(wanted) => self.session.want_chunks(wanted)?,
             BaseStep::Complete(local) => {
                 self.tell_branch(&local).await?;
-                self.site.0.hub.arrived(local.holding.branch);
+                self.site.0.hub.arrived(&local);
             }
             BaseStep::Nothing => {}
             BaseStep::Forged(reason) => return Err(End::Peer(reason)),

@@ -8,9 +8,9 @@ use crate::transport::{CloseCode, Link};
 use conflict::SiteId;
 use protocol::membership::{Membership, SignedRecord};
 use protocol::session::LocalBranch;
-use protocol::{BranchId, Sequence};
+use protocol::{BranchId, DatabaseId, Mode, Sequence};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, mpsc};
@@ -53,7 +53,10 @@ struct State {
     sessions: BTreeMap<SiteId, Entry>,
     sources: Sources,
     dialling: BTreeSet<SiteId>,
-    detached: BTreeSet<DatabaseNumber>,
+    /// How often databases were detached: one may be attached again under its number.
+    detached: BTreeMap<DatabaseNumber, u64>,
+    /// Attached databases that the group shares, and whom to wake when something came of them.
+    shared: BTreeMap<DatabaseNumber, (DatabaseId, Arc<Notify>)>,
     /// Branches of which something came that is not applied yet.
     arrived: BTreeSet<BranchId>,
     tasks: Vec<Box<dyn TaskHandle>>,
@@ -81,6 +84,13 @@ const AT_ONCE: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionNumber(u64);
 
+/// The time from one attaching of a database to its detaching.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    number: DatabaseNumber,
+    detached: u64,
+}
+
 impl Hub {
     /// A hub without sessions.
     pub fn new(me: SiteId, membership: Membership) -> Self {
@@ -91,7 +101,8 @@ impl Hub {
                 sessions: BTreeMap::new(),
                 sources: Sources::default(),
                 dialling: BTreeSet::new(),
-                detached: BTreeSet::new(),
+                detached: BTreeMap::new(),
+                shared: BTreeMap::new(),
                 arrived: BTreeSet::new(),
                 tasks: Vec::new(),
                 sessions_made: 0,
@@ -236,20 +247,49 @@ impl Hub {
         state.dialling.iter().filter(|peer| !state.sessions.contains_key(peer)).copied().collect()
     }
 
-    /// Whether anyone still cares about a database: it was not detached.
-    pub fn is_detached(&self, number: DatabaseNumber) -> bool {
-        self.state().detached.contains(&number)
+    /// The life of an attached database that begins or goes on now, for [`Hub::is_over`].
+    pub fn life(&self, number: DatabaseNumber) -> Life {
+        Life { number, detached: self.state().detached.get(&number).copied().unwrap_or(0) }
     }
 
-    /// A database was detached: its tasks end.
+    /// Whether a database was detached since: its tasks end.
+    pub fn is_over(&self, life: Life) -> bool {
+        self.life(life.number) != life
+    }
+
+    /// A database was detached.
     pub fn detached(&self, number: DatabaseNumber) {
-        self.state().detached.insert(number);
+        let mut state = self.state();
+        *state.detached.entry(number).or_default() += 1;
+        if let Some((_, wake)) = state.shared.remove(&number) {
+            wake.notify_one();
+        }
     }
 
-    /// The mirror of a branch may have something to apply.
-    pub fn arrived(&self, branch: BranchId) {
-        self.state().arrived.insert(branch);
-        self.arrival.notify_one();
+    /// A database that the group shares is attached: what is notified when something came of it,
+    /// or when it is detached.
+    pub fn watch_shared(&self, number: DatabaseNumber, id: DatabaseId) -> Arc<Notify> {
+        let wake = Arc::new(Notify::new());
+        self.state().shared.insert(number, (id, Arc::clone(&wake)));
+        wake
+    }
+
+    /// Something came of a branch: its database's copy here may have something to apply.
+    pub fn arrived(&self, local: &LocalBranch) {
+        let mut state = self.state();
+        let opening = local.opening.opening();
+        match opening.mode {
+            Mode::Mirror => {
+                state.arrived.insert(local.holding.branch);
+                self.arrival.notify_one();
+            }
+            Mode::Shared => {
+                let mut watched = state.shared.values();
+                if let Some((_, wake)) = watched.find(|(id, _)| *id == opening.database) {
+                    wake.notify_one();
+                }
+            }
+        }
     }
 
     /// Completes when there is something to take out by [`Hub::take_arrived`].

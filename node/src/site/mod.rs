@@ -9,6 +9,7 @@ mod decide;
 mod exchange;
 mod hub;
 mod join;
+mod merge_loop;
 mod outlets;
 mod peers;
 mod sources;
@@ -19,13 +20,12 @@ use crate::engine::{self, AttachRequest, Attached, Engine, EngineError, EngineWo
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::status::{Connected, Live, Status};
-use crate::store::{DatabaseNumber, DatabaseState};
+use crate::store::{DatabaseNumber, DatabaseRow, DatabaseState};
 use crate::transport::{CloseCode, Endpoint, Settings};
 use hub::Hub;
-use protocol::Name;
 use protocol::invitation::Invitation;
+use protocol::{Mode, Name};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ struct Shared {
 
 /// How long the end of a run may take.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long attaching waits for a shared database's first content while nothing of it comes.
+const COMING: Duration = Duration::from_secs(30);
 
 impl Site {
     /// Starts the site of a directory: it listens, dials its peers, captures and applies until
@@ -122,7 +124,7 @@ impl Site {
         let databases = self.step("databases.read", |engine| Ok(engine.databases()?)).await?;
         for database in databases {
             if database.state == DatabaseState::Attached {
-                self.spawn(capture_loop::run(self.clone(), database.number, database.path));
+                self.look_after(database);
             }
         }
         self.spawn(apply_loop::run(self.clone()));
@@ -167,14 +169,29 @@ impl Site {
     /// Why it is refused or could not be done.
     pub async fn attach(&self, request: AttachRequest) -> Result<Attached, Failure> {
         let _alone = self.0.attaching.lock().await;
-        let (number, branch, attached) = engine::attach(&self.0.engine, request).await?;
-        let local =
-            self.step("branch.read", move |engine| Ok(engine.local_branch_of(branch)?)).await?;
-        if let Some(local) = local {
-            self.0.hub.tell_branch(&local);
+        let (number, _, attached) = engine::attach(&self.0.engine, request, COMING).await?;
+        let (database, branches) = self
+            .step("attached.read", move |engine| {
+                let branches = engine.store().branches_of(number)?;
+                let locals = branches.iter().map(|branch| engine.local_branch(branch));
+                Ok((engine.store().database(number)?, locals.collect::<Result<Vec<_>, _>>()?))
+            })
+            .await?;
+        for local in &branches {
+            self.0.hub.tell_branch(local);
         }
-        self.spawn(capture_loop::run(self.clone(), number, PathBuf::from(&attached.path)));
+        self.look_after(database);
         Ok(attached)
+    }
+
+    /// Sets the tasks going that an attached database needs.
+    fn look_after(&self, database: DatabaseRow) {
+        let life = self.0.hub.life(database.number);
+        if database.mode == Mode::Shared {
+            let wake = self.0.hub.watch_shared(database.number, database.id);
+            self.spawn(merge_loop::run(self.clone(), life, database.number, wake));
+        }
+        self.spawn(capture_loop::run(self.clone(), life, database.number, database.path));
     }
 
     /// Removes everything that attach put into a database.
@@ -185,15 +202,24 @@ impl Site {
         let _alone = self.0.attaching.lock().await;
         let (number, branch) = {
             let _resting = self.0.harvesting.lock().await;
-            engine::detach(&self.0.engine, name).await?
+            let (number, branch) = engine::detach(&self.0.engine, name).await?;
+            // Without a branch it was never looked after, and its number may be given out again.
+            if branch.is_some() {
+                self.0.hub.detached(number);
+            }
+            (number, branch)
         };
-        // Without a branch it was never looked after, and its number may be given out again.
-        if let Some(branch) = branch {
-            self.0.hub.detached(number);
-            let local =
-                self.step("branch.read", move |engine| Ok(engine.local_branch_of(branch)?)).await?;
-            if let Some(local) = local {
-                self.0.hub.tell_branch(&local);
+        if branch.is_some() {
+            // Of a shared one nothing is applied here any more.
+            let branches = self
+                .step("branches.read", move |engine| {
+                    let branches = engine.store().branches_of(number)?;
+                    let locals = branches.iter().map(|branch| engine.local_branch(branch));
+                    Ok(locals.collect::<Result<Vec<_>, _>>()?)
+                })
+                .await?;
+            for local in &branches {
+                self.0.hub.tell_branch(local);
             }
         }
         Ok(())

@@ -27,6 +27,8 @@ pub enum DatabaseState {
     Attached,
     /// It is another site's; this site keeps a mirror of it.
     Mirrored,
+    /// The group shares it; this site keeps its batches, and no application writes it here.
+    Kept,
     /// It was detached at its origin; what it had is kept.
     Detached,
 }
@@ -40,15 +42,16 @@ pub struct DatabaseRow {
     pub id: DatabaseId,
     /// What people call it.
     pub name: Name,
-    /// Whose it is.
+    /// Whose it is; of a shared one, who founded it.
     pub site: SiteId,
     /// Mirror or shared.
     pub mode: Mode,
     /// What it is to this site.
     pub state: DatabaseState,
-    /// The application's file, or the mirror.
+    /// The application's file, or the mirror; empty where the database is only kept.
     pub path: PathBuf,
-    /// The branch that this copy follows or writes.
+    /// The branch that this copy follows or writes; of a shared database this site's own while it
+    /// is attached, else its founder's, as far as that is known.
     pub branch: Option<BranchNumber>,
 }
 
@@ -86,6 +89,11 @@ impl BranchRow {
     pub fn durable(&self) -> Sequence {
         if self.base_held { self.held } else { Sequence::ZERO }
     }
+
+    /// The site whose changes these are.
+    pub fn origin(&self) -> SiteId {
+        self.opening.opening().origin
+    }
 }
 
 impl DatabaseState {
@@ -94,6 +102,7 @@ impl DatabaseState {
             Self::Attaching => "attaching",
             Self::Attached => "attached",
             Self::Mirrored => "mirrored",
+            Self::Kept => "kept",
             Self::Detached => "detached",
         }
     }
@@ -121,6 +130,7 @@ fn database(row: &Row<'_>) -> Result<DatabaseRow, StoreError> {
             "attaching" => DatabaseState::Attaching,
             "attached" => DatabaseState::Attached,
             "mirrored" => DatabaseState::Mirrored,
+            "kept" => DatabaseState::Kept,
             "detached" => DatabaseState::Detached,
             other => return Err(StoreError::Damaged(format!("state {other:?}"))),
         },
@@ -257,6 +267,52 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The branches of one database, by number.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn branches_of(&self, database: DatabaseNumber) -> Result<Vec<BranchRow>, StoreError> {
+        let mut statement = self.connection().prepare_cached(&format!(
+            "SELECT {BRANCH_COLUMNS} FROM branch WHERE database = ? ORDER BY number"
+        ))?;
+        let mut rows = statement.query([database.0])?;
+        let mut branches = Vec::new();
+        while let Some(row) = rows.next()? {
+            branches.push(branch(row, &mut self.openings.borrow_mut())?);
+        }
+        Ok(branches)
+    }
+
+    /// The branch of a shared database that brought its first content: its founder's. None: it
+    /// has not come to be known here yet.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn founding_branch(
+        &self,
+        database: DatabaseNumber,
+    ) -> Result<Option<BranchRow>, StoreError> {
+        Ok(self.branches_of(database)?.into_iter().find(|branch| branch.base > Sequence::ZERO))
+    }
+
+    /// How many conflicts of a database nobody has decided yet, and how many of these are rows
+    /// that the application does not see.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn conflict_counts(&self, database: DatabaseNumber) -> Result<(u64, u64), StoreError> {
+        let (conflicts, parked) = self
+            .connection()
+            .prepare_cached(
+                "SELECT count(*), count(iif(kind = 'parked', 1, NULL)) FROM conflict
+                 WHERE database = ? AND decided = 0",
+            )?
+            .query_row([database.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok((loaded("conflicts", conflicts)?, loaded("conflicts", parked)?))
+    }
+}
+
 /// One branch by its id.
 ///
 /// # Errors
@@ -342,7 +398,37 @@ pub fn set_path(
     Ok(())
 }
 
-/// Adds a branch at its beginning, and makes it the one that its database follows.
+/// Changes who founded a shared database, once that is known.
+///
+/// # Errors
+/// See [`StoreError`].
+pub fn set_site(
+    connection: &Connection,
+    number: DatabaseNumber,
+    site: SiteId,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("UPDATE database SET site = ? WHERE number = ?")?
+        .execute(params![site.as_bytes(), number.0])?;
+    Ok(())
+}
+
+/// Makes a branch the one that its database's copy here follows or writes.
+///
+/// # Errors
+/// See [`StoreError`].
+pub fn follow_branch(
+    connection: &Connection,
+    number: DatabaseNumber,
+    branch: BranchNumber,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("UPDATE database SET branch = ? WHERE number = ?")?
+        .execute([branch.0, number.0])?;
+    Ok(())
+}
+
+/// Adds a branch at its beginning. Whether its database follows it is for [`follow_branch`] to say.
 ///
 /// # Errors
 /// See [`StoreError`].
@@ -364,11 +450,7 @@ pub fn add_branch(
              VALUES (?, ?, ?, 0, ?, 0, ?, ?, 0, 0)",
         )?
         .execute(params![opening.id().0, database.0, bytes, start.0, stored(base.0), base_held,])?;
-    let number = BranchNumber(connection.last_insert_rowid());
-    connection
-        .prepare_cached("UPDATE database SET branch = ? WHERE number = ?")?
-        .execute(params![number.0, database.0])?;
-    Ok(number)
+    Ok(BranchNumber(connection.last_insert_rowid()))
 }
 
 /// Moves how far a branch was applied to this site's copy.

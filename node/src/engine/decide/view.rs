@@ -199,7 +199,7 @@ impl Engine {
     /// There is no such database, or the store fails.
     pub fn policy(&self, name: &Name) -> Result<PolicyView, EngineError> {
         let database = self.shared_database(name)?;
-        let schema = self.schema_of(&database)?;
+        let schema = self.schema_here(&database)?;
         let policy = Policy::read(self.store.connection(), database.number, self.identity.site)?;
         for entry in policy.unknown() {
             tracing::warn!(?entry, "a newer version of the program set this rule");

@@ -23,7 +23,7 @@ impl Engine {
         database: &DatabaseRow,
         attached: bool,
     ) -> Result<SharedStep, EngineError> {
-        let branches = self.branches_of(database.number)?;
+        let branches = self.store.branches_of(database.number)?;
         for branch in &branches {
             if branch.base > Sequence::ZERO && !self.is_base_merged(branch)? {
                 return match branch.base_held {
@@ -220,7 +220,6 @@ impl Engine {
         let number = database.number;
         let Some(shared) = self.shared.get(&number) else { return Ok(SharedStep::Even) };
         let now = self.environment.wall_clock();
-        let own = origin == self.identity.site;
         self.store.transaction(|transaction| -> Result<_, EngineError> {
             let context = Context { connection: transaction, database: number, now };
             let schema = manifest.schema.clone();
@@ -234,7 +233,7 @@ impl Engine {
             transaction
                 .prepare_cached("INSERT OR REPLACE INTO merged_base VALUES (?1, ?2)")?
                 .execute(params![branch.number.0, stored(merged + 1)])?;
-            if last && !own {
+            if last {
                 let as_of = timestamp.wall_time();
                 databases::set_applied(transaction, branch.number, manifest.sequence, as_of)?;
             }

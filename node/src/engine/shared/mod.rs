@@ -15,11 +15,11 @@ use crate::shared::intent::is_unwritten;
 use crate::shared::local::Local;
 use crate::shared::numbers::Numbers;
 use crate::shared::own::Stamp;
-use crate::shared::{Policy, policy};
+use crate::shared::{MergedId, Policy, policy};
 use crate::store::{
     BranchNumber, BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, stored,
 };
-use conflict::{SiteId, Timestamp, Version};
+use conflict::{SiteId, Timestamp, Value, Version};
 use protocol::change::SchemaReference;
 use protocol::limits::Limits;
 use protocol::schema::Schema;
@@ -40,6 +40,19 @@ pub enum SharedStep {
     Busy,
     /// It can't go on; an alarm says why. To be looked at again when something changes.
     Stuck,
+}
+
+/// A row as the application should see it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Form {
+    /// Where to go on behind it.
+    pub cursor: Vec<u8>,
+    /// The values that tell it apart.
+    pub key: Vec<Value>,
+    /// Its birth, where one key may mean several rows.
+    pub birth: Option<Version>,
+    /// All its columns.
+    pub row: Vec<Value>,
 }
 
 /// With more rows waiting to be written, nothing more is merged before.
@@ -132,19 +145,9 @@ impl Engine {
         }
     }
 
-    /// The branches of a database.
-    pub(super) fn branches_of(
-        &self,
-        database: DatabaseNumber,
-    ) -> Result<Vec<BranchRow>, StoreError> {
-        let mut branches = self.store.branches()?;
-        branches.retain(|branch| branch.database == database);
-        Ok(branches)
-    }
-
     /// The other branches of a shared database.
     pub(super) fn other_branches(&self, own: &BranchRow) -> Result<Vec<BranchRow>, StoreError> {
-        let mut others = self.branches_of(own.database)?;
+        let mut others = self.store.branches_of(own.database)?;
         others.retain(|branch| branch.number != own.number);
         Ok(others)
     }
@@ -165,9 +168,11 @@ impl Engine {
         let captured = match self.captures.get(&number) {
             Some(capture) => capture.application.captured().clone(),
             // Without a file the schema is that of whoever founded the database.
-            None => match self.founding_schema(database)? {
-                Some(schema) => images.number_tables(&schema)?,
-                None => return Ok(false),
+            None => match self.store.founding_branch(number)? {
+                Some(branch) if branch.held > Sequence::ZERO => {
+                    images.number_tables(&without_rules(self.schema_of(&branch)?))?
+                }
+                _ => return Ok(false),
             },
         };
         let numbers = Numbers::new(number.0);
@@ -184,17 +189,44 @@ impl Engine {
         Ok(true)
     }
 
-    /// The schema that the founder's branch began with.
-    fn founding_schema(&self, database: &DatabaseRow) -> Result<Option<Schema>, EngineError> {
-        for branch in self.branches_of(database.number)? {
-            let opening = branch.opening.opening();
-            if opening.origin == database.site && branch.held > Sequence::ZERO {
-                let connection = self.store.connection();
-                let schema = schema_at(connection, branch.number, Sequence(1), &self.limits)?;
-                return Ok(Some(without_rules(schema)));
+    /// Rows of a table that the application should see, up to `limit` of them behind `after`.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn visible_forms(
+        &mut self,
+        number: DatabaseNumber,
+        table: &str,
+        after: Option<Vec<u8>>,
+        limit: usize,
+    ) -> Result<Vec<Form>, EngineError> {
+        let database = self.store.database(number)?;
+        let mut forms = Vec::new();
+        if !self.load_shared(&database)? {
+            return Ok(forms);
+        }
+        let Some(shared) = self.shared.get(&number) else { return Ok(forms) };
+        let connection = self.store.connection();
+        let book = shared.book(Context { connection, database: number, now: self.now() });
+        let table = shared.numbers.table(connection, table)?;
+        let mut after = after.map(|cursor| cut_cursor(table, &cursor)).transpose()?;
+        // Rows that nobody sees are passed over.
+        while forms.len() < limit {
+            let rows = book.after(table, after.as_ref(), limit)?;
+            let Some((last, _)) = rows.last() else { break };
+            after = Some(last.clone());
+            for (id, stored) in rows {
+                if forms.len() == limit {
+                    break;
+                }
+                let Some(row) = shared.local.row_id(&id)? else { continue };
+                if let Some(values) = book.shown(&row, &stored)? {
+                    let (cursor, birth) = (cursor(&id), row.birth);
+                    forms.push(Form { cursor, key: row.key, birth, row: values });
+                }
             }
         }
-        Ok(None)
+        Ok(forms)
     }
 
     /// Settles everything under the schema and the rules as they are now.
@@ -237,14 +269,30 @@ fn schema_at(
 }
 
 /// A schema as batches of a shared database carry it: with the table of the rules.
-pub(super) fn with_rules(schema: &Schema) -> Schema {
+pub(in crate::engine) fn with_rules(schema: &Schema) -> Schema {
     let mut schema = schema.clone();
     schema.tables.push(policy::table());
     schema
 }
 
 /// The reverse of [`with_rules`].
-fn without_rules(mut schema: Schema) -> Schema {
+pub(super) fn without_rules(mut schema: Schema) -> Schema {
     schema.tables.retain(|table| table.name != policy::TABLE);
     schema
+}
+
+/// Where a row lies among those of its table.
+fn cursor(id: &MergedId) -> Vec<u8> {
+    let mut bytes = (id.key.len() as u64).to_be_bytes().to_vec();
+    bytes.extend(&id.key);
+    bytes.extend(&id.birth);
+    bytes
+}
+
+fn cut_cursor(table: i64, bytes: &[u8]) -> Result<MergedId, StoreError> {
+    let damaged = || StoreError::Damaged("a place among merged rows".into());
+    let (length, rest) = bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
+    let length = usize::try_from(u64::from_be_bytes(*length)).map_err(|_| damaged())?;
+    let (key, birth) = rest.split_at_checked(length).ok_or_else(damaged)?;
+    Ok(MergedId { table, key: key.to_vec(), birth: birth.to_vec() })
 }

@@ -19,7 +19,7 @@ impl Engine {
         &mut self,
         database: &DatabaseRow,
     ) -> Result<Option<Harvest>, EngineError> {
-        for branch in self.branches_of(database.number)? {
+        for branch in self.store.branches_of(database.number)? {
             if branch.base > Sequence::ZERO && !self.is_base_merged(&branch)? {
                 return Ok(Some(Harvest::Busy));
             }

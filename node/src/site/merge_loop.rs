@@ -1,0 +1,55 @@
+//! Looks after what all sites say of one shared database that is attached here: merges what
+//! arrives, and has it written into the application's file. The application's own changes are
+//! `capture_loop`'s.
+
+use super::Site;
+use super::hub::Life;
+use crate::engine::SharedStep;
+use crate::store::DatabaseNumber;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// When a file that somebody holds is tried again; it doubles up to the greatest.
+const FIRST_RETRY: Duration = Duration::from_millis(5);
+const GREATEST_RETRY: Duration = Duration::from_millis(500);
+/// When a database is tried again after this site's own store failed.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Goes on with a database until it is detached or the site stops. `wake` is notified when
+/// something came of it.
+pub async fn run(site: Site, life: Life, number: DatabaseNumber, wake: Arc<Notify>) {
+    let mut retry = FIRST_RETRY;
+    loop {
+        let step = {
+            // Between the reading of a harvest and its numbering the file must not change by us.
+            let _alone = site.0.harvesting.lock().await;
+            if site.0.hub.is_over(life) {
+                return;
+            }
+            site.step("shared.step", move |engine| engine.step_shared(number)).await
+        };
+        match step {
+            Ok(SharedStep::Moved(moved)) => {
+                retry = FIRST_RETRY;
+                for local in &moved {
+                    site.0.hub.tell_branch(local);
+                }
+            }
+            // Stuck: until something changes.
+            Ok(SharedStep::Even | SharedStep::Stuck) => {
+                retry = FIRST_RETRY;
+                wake.notified().await;
+            }
+            // The application is at its file: it goes first.
+            Ok(SharedStep::Busy) => {
+                tokio::time::sleep(retry).await;
+                retry = (retry * 2).min(GREATEST_RETRY);
+            }
+            Err(error) => {
+                tracing::error!(%error, "a shared database could not be looked after");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
