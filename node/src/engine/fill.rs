@@ -23,9 +23,7 @@ struct Walk {
     captured: Captured,
     table: u32,
     after: Option<Vec<u8>>,
-    /// Per table that was walked through, its rows.
-    counts: Vec<u64>,
-    /// Of the present table.
+    /// The rows of the present table, as far as it was walked through.
     count: u64,
 }
 
@@ -48,7 +46,7 @@ impl Walk {
         let captured = engine.store.transaction(|transaction| -> Result<_, EngineError> {
             Ok(Images::new(transaction, number.0).number_tables(schema)?)
         })?;
-        Ok(Self { captured, table: 0, after: None, counts: Vec::new(), count: 0 })
+        Ok(Self { captured, table: 0, after: None, count: 0 })
     }
 
     fn next(&mut self, engine: &mut Engine, number: DatabaseNumber) -> Result<Stride, EngineError> {
@@ -61,9 +59,7 @@ impl Walk {
         let forms = engine.visible_forms(number, &table.name, self.after.take(), ROWS_AT_ONCE)?;
         let Some(last) = forms.last() else {
             self.table += 1;
-            let count = std::mem::take(&mut self.count);
-            self.counts.push(count);
-            return Ok(Stride::End(index, count));
+            return Ok(Stride::End(index, std::mem::take(&mut self.count)));
         };
         self.after = Some(last.cursor.clone());
         self.count += forms.len() as u64;
@@ -97,22 +93,22 @@ pub(super) struct Filling {
 }
 
 impl Filling {
-    /// Completes the file and closes it: durable, without a `-wal`. The rows of each table, and
-    /// what a person should know.
-    pub(super) fn finish(mut self) -> Result<(Vec<u64>, Vec<String>), EngineError> {
+    /// Completes the file and closes it: durable, without a `-wal`. What a person should
+    /// know.
+    pub(super) fn finish(mut self) -> Result<Vec<String>, EngineError> {
         let left_out = self.loader.finish_bare()?;
         self.loader.close()?;
         let told = |LeftOut { object, reason }: LeftOut| {
             format!("{} can't be made here and is left out: {reason}.", object.name)
         };
-        Ok((self.walk.counts, left_out.into_iter().map(told).collect()))
+        Ok(left_out.into_iter().map(told).collect())
     }
 }
 
 /// How a file's content stands to the group's.
 pub(super) enum Contents {
-    /// It is the same; the rows of each table.
-    Same(Vec<u64>),
+    /// It is the same.
+    Same,
     /// It is another; where, in words.
     Other(String),
 }
@@ -121,6 +117,8 @@ pub(super) enum Contents {
 pub(super) enum Compared {
     /// There is more.
     Going(Box<Comparing>),
+    /// Somebody is at the file: to be tried again in a moment.
+    Busy(Box<Comparing>),
     /// The outcome.
     Done(Contents),
 }
@@ -129,6 +127,8 @@ pub(super) enum Compared {
 pub(super) struct Comparing {
     connection: Connection,
     walk: Walk,
+    /// What is to be compared next, if that is known.
+    stride: Option<Stride>,
     /// Whether a row of the present table differed.
     differs: bool,
     /// What is known to differ before any row was read.
@@ -200,7 +200,7 @@ impl Engine {
         let there = inspect(&connection, Some(&schema)).map_err(failed)?.schema;
         let other = other_tables(&there, &schema);
         let walk = Walk::new(self, number, &schema)?;
-        Ok(Box::new(Comparing { connection, walk, differs: false, other }))
+        Ok(Box::new(Comparing { connection, walk, stride: None, differs: false, other }))
     }
 
     /// Compares some more rows.
@@ -212,31 +212,48 @@ impl Engine {
         if let Some(other) = comparing.other.take() {
             return Ok(Compared::Done(Contents::Other(other)));
         }
-        let path = self.store.database(number)?.path;
-        let failed = |error| CaptureError::application(&path, error);
-        let Comparing { connection, walk, differs, .. } = &mut *comparing;
-        let other = match walk.next(self, number)? {
-            Stride::Done => {
-                return Ok(Compared::Done(Contents::Same(std::mem::take(&mut walk.counts))));
+        let stride = match comparing.stride.take() {
+            Some(stride) => stride,
+            None => comparing.walk.next(self, number)?,
+        };
+        match comparing.judge(&stride) {
+            Ok(None) => Ok(Compared::Going(comparing)),
+            Ok(Some(contents)) => Ok(Compared::Done(contents)),
+            Err(error) => {
+                let path = self.store.database(number)?.path;
+                match CaptureError::application(&path, error) {
+                    CaptureError::Locked(_) => {
+                        comparing.stride = Some(stride);
+                        Ok(Compared::Busy(comparing))
+                    }
+                    error => Err(error.into()),
+                }
             }
+        }
+    }
+}
+
+impl Comparing {
+    /// The outcome, if these rows settle it.
+    fn judge(&mut self, stride: &Stride) -> rusqlite::Result<Option<Contents>> {
+        let schema = &self.walk.captured.schema;
+        let other = match stride {
+            Stride::Done => return Ok(Some(Contents::Same)),
             Stride::Rows(index, forms) => {
-                if let Some(table) = walk.captured.schema.table(index).filter(|_| !*differs) {
-                    *differs = !holds_all(connection, table, &forms).map_err(failed)?;
+                if let Some(table) = schema.table(*index).filter(|_| !self.differs) {
+                    self.differs = !holds_all(&self.connection, table, forms)?;
                 }
                 None
             }
-            Stride::End(index, count) => match walk.captured.schema.table(index) {
+            Stride::End(index, count) => match schema.table(*index) {
                 Some(table) => {
-                    let there = row_count(connection, &table.name).map_err(failed)?;
-                    other_rows(&table.name, there, count, std::mem::take(differs))
+                    let there = row_count(&self.connection, &table.name)?;
+                    other_rows(&table.name, there, *count, std::mem::take(&mut self.differs))
                 }
                 None => None,
             },
         };
-        Ok(match other {
-            Some(other) => Compared::Done(Contents::Other(other)),
-            None => Compared::Going(comparing),
-        })
+        Ok(other.map(Contents::Other))
     }
 }
 

@@ -43,42 +43,35 @@ pub(super) async fn join(
         engine.look_at_place(&wanted, number).map(Some)
     })
     .await?;
-    let mut counts = Vec::new();
     let mut aside = None;
     let mut findings = Vec::new();
     if place != Place::Ready {
         await_base(engine, number, patience).await?;
         let joined = bring_in(engine, &request, number, place).await;
         match joined {
-            Ok(brought) => (counts, aside, findings) = brought,
+            Ok(brought) => (aside, findings) = brought,
             Err(error) => {
                 engine.step("join.abandon", move |engine| engine.abandon_join(number)).await?;
                 return Err(error);
             }
         }
     }
-    let (branch, database, captured) =
+    let (branch, database, tables) =
         engine.step("join.finish", move |engine| engine.finish_join(number)).await?;
-    let rows = counts.into_iter().chain(std::iter::repeat(0));
-    let tables = captured.schema.tables.iter().zip(rows).map(|(table, rows)| AttachedTable {
-        name: table.name.clone(),
-        rows,
-        finding: "as all sites have it".into(),
-    });
     let attached = Attached {
         database: database.name.to_string(),
         database_id: database.id.to_string(),
         path: database.path.display().to_string(),
         mode: word(Mode::Shared).into(),
         set_aside: aside.map(|path: PathBuf| path.display().to_string()),
-        tables: tables.collect(),
+        tables,
         findings,
     };
     Ok((number, branch, attached))
 }
 
-/// How many rows each table has, where the former file went, and what a person should know.
-type Brought = (Vec<u64>, Option<PathBuf>, Vec<String>);
+/// Where the former file went, and what a person should know.
+type Brought = (Option<PathBuf>, Vec<String>);
 
 /// Brings the group's content and the application's file together.
 async fn bring_in(
@@ -107,17 +100,21 @@ async fn bring_in(
                 .await?;
             match compared {
                 Compared::Going(back) => comparing = back,
+                Compared::Busy(back) => {
+                    comparing = back;
+                    tokio::time::sleep(BETWEEN_TRIES).await;
+                }
                 Compared::Done(contents) => break contents,
             }
         };
         match contents {
-            Contents::Same(counts) => {
+            Contents::Same => {
                 let wal = request.wal;
                 politely(engine, "join.install", move |engine| {
                     engine.install_joined(number, &path, wal)
                 })
                 .await?;
-                return Ok((counts, None, Vec::new()));
+                return Ok(Brought::default());
             }
             Contents::Other(difference) if request.content != OwnContent::SetAside => {
                 return Err(Failure::refused(
@@ -145,11 +142,11 @@ async fn bring_in(
             break;
         }
     }
-    let (counts, findings) = engine.step("join.filled", move |_| filling.finish()).await?;
+    let findings = engine.step("join.filled", move |_| filling.finish()).await?;
     politely(engine, "join.install", move |engine| engine.install_joined(number, &new, false))
         .await?;
     let aside = engine.step("join.place", move |engine| engine.put_in_place(&path, taken)).await?;
-    Ok((counts, aside, findings))
+    Ok((aside, findings))
 }
 
 /// Repeats a step while somebody is at the file, for a while.
@@ -309,15 +306,24 @@ impl Engine {
         Ok(installed.map(drop))
     }
 
-    /// Opens this site's branch: from now on the application's changes are the group's.
+    /// Opens this site's branch, and tells of each table: from now on the application's changes are
+    /// the group's.
     fn finish_join(
         &mut self,
         number: DatabaseNumber,
-    ) -> Result<(BranchId, DatabaseRow, Captured), EngineError> {
+    ) -> Result<(BranchId, DatabaseRow, Vec<AttachedTable>), EngineError> {
         let row = self.store.database(number)?;
-        let (_, captured, _) = Images::new(self.store.connection(), number.0)
+        let images = Images::new(self.store.connection(), number.0);
+        let (_, captured, _) = images
             .position()?
             .ok_or_else(|| StoreError::Damaged(format!("{} has no images", row.name)))?;
+        let tables = captured.schema.tables.iter().zip(&captured.numbers);
+        let tables = tables
+            .map(|(table, logged)| {
+                let (name, rows) = (table.name.clone(), images.count(*logged)?);
+                Ok(AttachedTable { name, rows, finding: "as all sites have it".into() })
+            })
+            .collect::<Result<_, EngineError>>()?;
         let own = self.identity.site;
         let branches = self.store.branches_of(number)?;
         let before = branches.iter().filter(|branch| branch.origin() == own);
@@ -338,7 +344,7 @@ impl Engine {
             .map_err(|error| EngineError::Encoding(error.to_string()))?;
         let id = opening.id();
         let start = ChainHash::start(id);
-        let (key, schema) = (&self.key, captured.schema.clone());
+        let (key, schema) = (&self.key, captured.schema);
         self.store.transaction(|transaction| -> Result<(), EngineError> {
             let branch =
                 databases::add_branch(transaction, number, &opening, start, Sequence::ZERO, true)?;
@@ -354,7 +360,7 @@ impl Engine {
             Ok(())
         })?;
         self.clear_alarm(&interrupted(&row.name))?;
-        Ok((id, row, captured))
+        Ok((id, row, tables))
     }
 
     /// After a join that failed: the database is only kept, as before, unless the file is in place
@@ -370,10 +376,10 @@ impl Engine {
                 (marker.database, marker.site) == (row.id, self.identity.site)
             })
         });
-        if ours {
-            return Ok(());
+        match ours {
+            true => self.look_for_interrupted_attaches(),
+            false => self.leave_shared(&row),
         }
-        self.leave_shared(&row)
     }
 
     /// Goes back to keeping a shared database only: nothing of an application's file, nor of what
