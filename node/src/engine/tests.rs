@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
+mod merging;
 mod shared;
 
 const LISTEN: &str = "127.0.0.1:4433";
@@ -83,7 +84,7 @@ impl Place {
         application
             .execute_batch(
                 "PRAGMA journal_mode = WAL;
-                 CREATE TABLE IF NOT EXISTS item (id INTEGER PRIMARY KEY, name TEXT);
+                 CREATE TABLE IF NOT EXISTS item (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT);
                  INSERT INTO item (name) VALUES ('tea'), ('salt')",
             )
             .unwrap();

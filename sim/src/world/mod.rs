@@ -220,7 +220,7 @@ impl World {
         wal: bool,
     ) -> Option<Attached> {
         let path = self.file(name, file);
-        let request = AttachRequest { name: database.parse().unwrap(), path, wal };
+        let request = AttachRequest { wal, ..AttachRequest::new(database.parse().unwrap(), path) };
         tokio::select! {
             biased;
             attached = self.running(name).site.attach(request) => Some(attached.unwrap()),
@@ -232,7 +232,7 @@ impl World {
     /// somebody is at it, or the power goes.
     pub async fn try_attach(&self, name: &str, file: &str, database: &str) -> Option<Attached> {
         let path = self.file(name, file);
-        let request = AttachRequest { name: database.parse().unwrap(), path, wal: false };
+        let request = AttachRequest::new(database.parse().unwrap(), path);
         tokio::select! {
             biased;
             () = self.fallen_at(name) => None,

@@ -19,12 +19,12 @@ const NOT_AT_ONCE: &str = "CREATE INDEX item_name ON item (name);
      PRAGMA user_version = 7; PRAGMA application_id = 99";
 
 impl Place {
-    fn request(&self, file: &str) -> AttachRequest {
+    pub(super) fn request(&self, file: &str) -> AttachRequest {
         let mode = Some(Mode::Shared);
         AttachRequest { mode, ..AttachRequest::new("club".parse().unwrap(), self.file(file)) }
     }
 
-    async fn attach_as(&self, request: AttachRequest) -> Result<Attached, Failure> {
+    pub(super) async fn attach_as(&self, request: AttachRequest) -> Result<Attached, Failure> {
         let attached = attach(&self.engine, request, Duration::ZERO).await;
         attached.map(|(_, _, attached)| attached).map_err(Failure::from)
     }
@@ -53,12 +53,12 @@ impl Place {
         .await
     }
 
-    async fn rows(&self) -> Vec<DatabaseRow> {
+    pub(super) async fn rows(&self) -> Vec<DatabaseRow> {
         self.step(|engine| Ok(engine.databases()?)).await
     }
 
     /// Takes all that another site has, openings included.
-    async fn hears_all(&self, from: &Self) {
+    pub(super) async fn hears_all(&self, from: &Self) {
         for local in from.branches().await {
             if local.opening.opening().origin != self.me {
                 self.admit(SignedOpening::clone(&local.opening)).await;
@@ -68,7 +68,7 @@ impl Place {
     }
 
     /// A whole harvest, after which nothing is left to compare.
-    async fn harvest_whole(&self, number: DatabaseNumber) {
+    pub(super) async fn harvest_whole(&self, number: DatabaseNumber) {
         loop {
             match self.step(move |engine| engine.read_harvest(number)).await {
                 Harvest::Nothing => return,
@@ -81,7 +81,7 @@ impl Place {
         }
     }
 
-    async fn merge(&self, number: DatabaseNumber) {
+    pub(super) async fn merge(&self, number: DatabaseNumber) {
         while let SharedStep::Moved(_) = self.step(move |e| e.step_shared(number)).await {}
     }
 
@@ -389,10 +389,11 @@ async fn a_join_that_was_cut_off_is_done_again() {
 
     // Cut off at the very end: the file is in place, and the application writes to it.
     let (at, beside) = (file.clone(), new.clone());
+    let begun = at.clone();
+    other.step(move |engine| engine.begin_join(number, &begun)).await;
     other.merge(number).await;
     other
         .step(move |engine| {
-            engine.begin_join(number, &at)?;
             let mut filling = engine.begin_filling(number, &beside)?;
             loop {
                 let (back, done) = engine.fill_some(number, filling)?;
@@ -423,8 +424,8 @@ async fn a_site_that_detaches_goes_on_keeping_and_may_join_again() {
     let number = other.rows().await[0].number;
     other
         .step(move |engine| {
-            let sql = "INSERT INTO conflict (database, tbl, key, birth, kind, subject, detail,
-                       since_ms) VALUES (?1, 1, x'', x'', 'parked', x'', x'', 0)";
+            let sql = "INSERT INTO conflict (database, tbl, key, birth, kind, lasting, subject,
+                       detail, since_ms) VALUES (?1, 1, x'', x'', 'parked', 1, x'', x'', 0)";
             engine.store.connection().execute(sql, [number.0])?;
             Ok(())
         })
