@@ -7,7 +7,6 @@ use super::images::{Fence, PackedKey, Position};
 use super::inspect::{InspectedTable, inspect, pragma};
 use super::rescan::{Slice, Work};
 use super::triggers::{self, key_columns, read_what};
-use crate::environment::FileIdentity;
 use crate::sql::{Begun, Bound, quoted, row_values};
 use conflict::{Value, WallTime};
 use protocol::schema::{RowIdentity, Table, TableIndex};
@@ -220,9 +219,8 @@ impl Application {
         work: Option<&Work>,
     ) -> Result<Reading, CaptureError> {
         let file = open.file;
-        let known = self.known.or(position.schema_version.map(|v| (v, position.file)));
         let mut uncounted = self.uncounted.clone();
-        let asked = self.ask(&open.connection, file, known, position, limits, work, &mut uncounted);
+        let asked = self.ask(open, position, (limits, work), &mut uncounted);
         self.uncounted = uncounted;
         let (questions, notes) =
             asked.map_err(|error| CaptureError::application(&self.path, error))?;
@@ -245,17 +243,14 @@ impl Application {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn ask(
         &self,
-        connection: &Connection,
-        file: FileIdentity,
-        known: Option<(i64, FileIdentity)>,
+        Open { connection, file }: &Open,
         position: &Position,
-        limits: Limits,
-        work: Option<&Work>,
+        (limits, work): (Limits, Option<&Work>),
         uncounted: &mut BTreeSet<TableIndex>,
     ) -> rusqlite::Result<(Questions, Option<Notes>)> {
+        let known = self.known.or(position.schema_version.map(|v| (v, position.file)));
         let schema = (self.captured.schema.user_version, self.captured.schema.application_id);
         if read_marker(connection)? != Some(self.marker) {
             return Ok((Questions::Unattached, None));
@@ -264,7 +259,7 @@ impl Application {
             return Ok((Questions::WentBack, None));
         }
         let version: i64 = pragma(connection, "schema_version")?;
-        if known != Some((version, file))
+        if known != Some((version, *file))
             || self.tables.len() != self.captured.schema.tables.len()
             || schema
                 != (pragma(connection, "user_version")?, pragma(connection, "application_id")?)

@@ -1,7 +1,6 @@
 //! The births of the rows that a shared database begins with.
 
 use super::EngineError;
-use crate::shared::fit::autoincrements;
 use crate::shared::{Desk, Policy};
 use conflict::visible::Table as Place;
 use conflict::{Value, Version};
@@ -23,11 +22,12 @@ impl Births {
     /// Those of a schema's tables.
     pub(super) fn new(schema: &Schema, birth: Version) -> Result<Self, EngineError> {
         let policy = Policy::default();
-        let autoincrements = autoincrements(schema);
-        let collide: Vec<bool> = (schema.tables.iter().zip(&autoincrements))
-            .map(|(table, auto)| policy.collides(&table.name, *auto))
-            .collect();
         let desk = Desk::new(schema, BTreeMap::new())?;
+        let mut collide = Vec::new();
+        for (at, table) in schema.tables.iter().enumerate() {
+            let handed_out = desk.hands_out_keys(Place(at as u32))?;
+            collide.push(policy.collides(&table.name, handed_out));
+        }
         let refers = |at: usize, column: usize| {
             let parent = desk.sole_parent(Place(at as u32), column);
             parent.is_some_and(|parent| collide.get(parent) == Some(&true))

@@ -415,8 +415,8 @@ impl Engine {
                 };
             }
         };
-        if is_shared && refreshed.schema.is_some() {
-            self.settle_anew(&database)?;
+        if refreshed.schema.is_some() {
+            self.shared.remove(&number);
         }
         for finding in &refreshed.findings {
             tracing::info!(database = %database.name, "{} {}", finding.what, finding.remedy);

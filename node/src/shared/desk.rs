@@ -15,7 +15,7 @@ use conflict::visible::{
 use conflict::{SiteId, Value};
 use protocol::schema::{ObjectKind, RowIdentity, Schema};
 use rusqlite::{Connection, ErrorCode};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 /// What keeps the constraints from being known.
@@ -70,6 +70,8 @@ pub struct Desk {
     /// [`ForeignKey`] is the place.
     foreign_keys: Vec<ResolvedKey>,
     codes: BTreeMap<SiteId, String>,
+    /// Tables whose rows are parked where their parent is dead, by their places.
+    parked: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
@@ -107,7 +109,21 @@ impl Desk {
             .flat_map(|(at, table)| (0..table.indexes.len()).map(move |index| (at, index)))
             .collect();
         let foreign_keys = resolve(schema, &tables)?;
-        Ok(Self { connection, tables, indexes, foreign_keys, codes })
+        Ok(Self { connection, tables, indexes, foreign_keys, codes, parked: BTreeSet::new() })
+    }
+
+    /// Has rows of these tables, by their places, parked where their parent is dead, instead of the
+    /// parent kept.
+    pub fn parking(self, tables: BTreeSet<usize>) -> Self {
+        Self { parked: tables, ..self }
+    }
+
+    /// Whether SQLite hands out the keys of a table: an INTEGER PRIMARY KEY, the rowid itself.
+    ///
+    /// # Errors
+    /// There is no such table.
+    pub fn hands_out_keys(&self, table: TableNumber) -> Result<bool, DeskError> {
+        Ok(self.table(table)?.key_is_rowid)
     }
 
     /// What a row of these values refers to. NULL refers to nothing.
@@ -273,7 +289,8 @@ impl Constraints for Desk {
 
     fn keeps_parent(&self, foreign_key: ForeignKey) -> Result<bool, DeskError> {
         let known = self.foreign_keys.get(foreign_key.0 as usize);
-        known.map(|_| true).ok_or(DeskError::Unknown("such foreign key"))
+        let known = known.ok_or(DeskError::Unknown("such foreign key"))?;
+        Ok(!self.parked.contains(&known.child))
     }
 
     fn code(&self, site: SiteId) -> Result<String, DeskError> {

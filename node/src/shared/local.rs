@@ -37,7 +37,7 @@ pub struct LocalTable {
     pub columns: Vec<LocalColumn>,
     /// The places of the key's columns, in the key's order.
     pub key: Vec<usize>,
-    /// Whether SQLite hands out its keys, each once.
+    /// Whether SQLite hands out its keys, and each only once.
     pub autoincrement: bool,
     /// Whether one key may mean two rows.
     pub collides: bool,
@@ -75,7 +75,9 @@ impl Local {
         (site, policy): (SiteId, Policy),
     ) -> Result<Self, DeskError> {
         let schema = &captured.schema;
-        let desk = Desk::new(schema, codes)?;
+        let parking = schema.tables.iter().enumerate();
+        let parking = parking.filter(|(_, table)| !policy.keeps_parent(&table.name));
+        let desk = Desk::new(schema, codes)?.parking(parking.map(|(place, _)| place).collect());
         let autoincrements = autoincrements(schema);
         let mut tables = Vec::new();
         for (at, table) in schema.tables.iter().enumerate() {
@@ -103,7 +105,7 @@ impl Local {
                 columns,
                 key,
                 autoincrement: auto,
-                collides: policy.collides(&table.name, auto),
+                collides: policy.collides(&table.name, desk.hands_out_keys(Place(at as u32))?),
                 stays: policy.is_local(&table.name),
             });
         }

@@ -59,6 +59,8 @@ pub(super) struct Constrained {
     pub columns: Vec<Column>,
     /// The key's columns, by their place in the row, and how they compare.
     pub key: Vec<(usize, Collation)>,
+    /// The key is the rowid: SQLite hands it out.
+    pub key_is_rowid: bool,
     pub indexes: Vec<UniqueIndex>,
     pub references: Vec<References>,
 }
@@ -101,12 +103,14 @@ pub(super) fn read(
         Ok(references) => references,
         Err(what) => return Ok(Err(what)),
     };
-    // An INTEGER PRIMARY KEY has no index.
+    // An INTEGER PRIMARY KEY has no index, and every other key has one.
+    let key_is_rowid = key_collations.is_empty();
     let collations = key_collations.into_iter().chain(std::iter::repeat(Collation::Binary));
     Ok(Ok(Constrained {
         name: table.name.clone(),
         columns,
         key: places.zip(collations).collect(),
+        key_is_rowid,
         indexes,
         references,
     }))

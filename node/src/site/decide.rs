@@ -65,6 +65,8 @@ impl Site {
         let (result, branch) = self.step(name, work).await?;
         if let Some(branch) = branch {
             self.0.hub.tell_branch(&branch);
+            // What settles by it may have to be written.
+            self.0.hub.arrived(&branch);
         }
         Ok(result)
     }

@@ -212,6 +212,12 @@ CREATE TABLE merged_base (
   chunks INTEGER NOT NULL
 );
 
+-- The schema and the rules that outcomes, slots and references were settled under, as a hash.
+CREATE TABLE settled (
+  database INTEGER PRIMARY KEY,
+  under    BLOB NOT NULL
+);
+
 -- Every mark ever shown: the application may save one without having meant it.
 CREATE TABLE shown_mark (
   database INTEGER NOT NULL,

@@ -170,9 +170,7 @@ impl Engine {
             })?;
         tracing::debug!(database = %database.name, %end, ?as_of, "a run is merged");
         // Rules that changed may show other rows: the next step reads them, and settles anew.
-        if policies {
-            self.settle_anew(database)?;
-        } else {
+        if !policies {
             self.shared.insert(number, shared);
         }
         Ok(true)

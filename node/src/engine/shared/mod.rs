@@ -15,7 +15,8 @@ use crate::shared::intent::is_unwritten;
 use crate::shared::local::Local;
 use crate::shared::numbers::Numbers;
 use crate::shared::own::Stamp;
-use crate::shared::{MergedId, Policy, policy};
+use crate::shared::{DeskError, MergedId, Policy, policy};
+use crate::store::alarms::Severity;
 use crate::store::{
     BranchNumber, BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, stored,
 };
@@ -93,6 +94,28 @@ impl Shared {
         book.finish(context, true)?;
         self.keys_due.set(true);
         Ok(own.folded)
+    }
+
+    /// Settles everything anew, unless it was settled under this schema and these rules.
+    fn settle_under(
+        &self,
+        context: Context<'_>,
+        under: [u8; 32],
+        attached: bool,
+    ) -> Result<(), EngineError> {
+        let Context { connection, database, .. } = context;
+        let known: Option<Vec<u8>> = connection
+            .prepare_cached("SELECT under FROM settled WHERE database = ?")?
+            .query_row([database.0], |row| row.get(0))
+            .optional()?;
+        if known.is_some_and(|known| known == under) {
+            return Ok(());
+        }
+        self.book(context).settle_all(context, attached)?;
+        connection
+            .prepare_cached("INSERT OR REPLACE INTO settled VALUES (?1, ?2)")?
+            .execute(params![database.0, under])?;
+        Ok(())
     }
 
     fn book<'a>(&'a self, context: Context<'a>) -> Book<'a> {
@@ -177,15 +200,32 @@ impl Engine {
         };
         let numbers = Numbers::new(number.0);
         let policy = Policy::read(connection, number, self.identity.site)?;
-        let local = Local::new(
-            connection,
-            &captured,
-            &numbers,
-            codes.clone(),
-            (self.identity.site, policy),
-        )?;
+        let under = settled_under(&captured.schema, &policy)?;
+        let own = (self.identity.site, policy);
+        let local = match Local::new(connection, &captured, &numbers, codes.clone(), own) {
+            Ok(local) => local,
+            Err(DeskError::Unfit(what)) => {
+                self.raise(
+                    unfit_subject(number),
+                    Severity::Critical,
+                    Some(number),
+                    format!("{} can't be shared as it is now: {what}.", database.name),
+                    "What is written here stays here until the schema is one that can be shared; \
+                     nothing is lost meanwhile.",
+                )?;
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        };
         let (readings, keys_due) = (BTreeMap::new(), Cell::new(true));
-        self.shared.insert(number, Shared { numbers, local, codes, keys_due, readings });
+        let shared = Shared { numbers, local, codes, keys_due, readings };
+        let (now, attached) = (self.now(), database.state == DatabaseState::Attached);
+        self.store.transaction(|transaction| -> Result<(), EngineError> {
+            let context = Context { connection: transaction, database: number, now };
+            shared.settle_under(context, under, attached)
+        })?;
+        self.shared.insert(number, shared);
+        self.clear_alarm(&unfit_subject(number))?;
         Ok(true)
     }
 
@@ -228,22 +268,6 @@ impl Engine {
         }
         Ok(forms)
     }
-
-    /// Settles everything under the schema and the rules as they are now.
-    pub(super) fn settle_anew(&mut self, database: &DatabaseRow) -> Result<(), EngineError> {
-        let number = database.number;
-        self.shared.remove(&number);
-        if !self.load_shared(database)? {
-            return Ok(());
-        }
-        let now = self.now();
-        let attached = database.state == DatabaseState::Attached;
-        let Some(shared) = self.shared.get(&number) else { return Ok(()) };
-        self.store.transaction(|transaction| -> Result<(), EngineError> {
-            let context = Context { connection: transaction, database: number, now };
-            Ok(shared.book(context).settle_all(context, attached)?)
-        })
-    }
 }
 
 /// The schema that a batch of a branch brought.
@@ -279,6 +303,17 @@ pub(in crate::engine) fn with_rules(schema: &Schema) -> Schema {
 pub(super) fn without_rules(mut schema: Schema) -> Schema {
     schema.tables.retain(|table| table.name != policy::TABLE);
     schema
+}
+
+/// What decides what the application sees, beside the merged rows.
+fn settled_under(schema: &Schema, policy: &Policy) -> Result<[u8; 32], EngineError> {
+    let bytes = rmp_serde::to_vec(&(&schema.tables, &schema.objects, format!("{policy:?}")))
+        .map_err(|error| EngineError::Encoding(error.to_string()))?;
+    Ok(*blake3::hash(&bytes).as_bytes())
+}
+
+fn unfit_subject(database: DatabaseNumber) -> String {
+    format!("unfit:{}", database.0)
 }
 
 /// Where a row lies among those of its table.

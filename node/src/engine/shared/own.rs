@@ -57,7 +57,7 @@ impl Engine {
             .into());
         };
         if is_rule {
-            self.settle_anew(&database)?;
+            self.shared.remove(&number);
         }
         Ok(Some(local))
     }

@@ -174,12 +174,12 @@ impl Policy {
         self.table_has(table, Choice::AppendOnly)
     }
 
-    /// Whether one key made at two sites is two rows. Where nothing is chosen: in tables that
-    /// number their rows with AUTOINCREMENT.
-    pub fn collides(&self, table: &str, autoincrement: bool) -> bool {
+    /// Whether one key made at two sites is two rows. Where nothing is chosen: in tables whose
+    /// keys SQLite hands out.
+    pub fn collides(&self, table: &str, handed_out: bool) -> bool {
         match self.choice(table, "", Setting::SameKey) {
             Some(choice) => choice == Choice::Collide,
-            None => autoincrement,
+            None => handed_out,
         }
     }
 

@@ -1,8 +1,9 @@
 //! The hard cases of MERGE.md, one by one.
 
-use super::site::Site;
+use super::site::{Site, site_id};
 use super::{assert_alike, exchange};
 use crate::shared::Policy;
+use crate::shared::policy::{Choice, Entry};
 use conflict::Value;
 
 fn text(text: &str) -> Value {
@@ -91,6 +92,25 @@ fn an_update_against_a_delete_keeps_the_row() {
     sites[1].run("UPDATE c SET phone = '2'");
     settled(&mut sites);
     assert_eq!(sites[0].rows("c"), [[text("a"), text("Ann"), text("2")]]);
+}
+
+#[test]
+fn a_child_may_be_parked_instead_of_its_parent_kept() {
+    let park = Entry::new("c", None, Choice::ParkChild);
+    let policy = Policy::from_entries([park], site_id(0));
+    let sql = "CREATE TABLE p (id TEXT PRIMARY KEY, name TEXT);
+               CREATE TABLE c (id TEXT PRIMARY KEY, parent TEXT REFERENCES p(id))";
+    let mut sites = Site::group(2, sql, &policy);
+    sites[0].run("INSERT INTO p VALUES ('p', 'shelf')");
+    settled(&mut sites);
+    sites[0].run("DELETE FROM p");
+    sites[1].run("INSERT INTO c VALUES ('c', 'p')");
+    settled(&mut sites);
+    assert!(sites[0].rows("p").is_empty() && sites[1].rows("c").is_empty());
+    // The child loses nothing: it is back with its parent.
+    sites[0].run("INSERT INTO p VALUES ('p', 'shelf')");
+    settled(&mut sites);
+    assert_eq!(sites[0].rows("c"), [[text("c"), text("p")]]);
 }
 
 #[test]
