@@ -202,7 +202,7 @@ impl Engine {
             .findings
             .iter()
             .chain(&fitness)
-            .map(|found| format!("{}. {}", found.what, found.remedy))
+            .map(|found| format!("{}. {}", found.what, found.remedy).trim_end().to_owned())
             .collect();
         if request.wal && inspection.journal != JournalMode::Wal {
             application.switch_to_wal()?;
@@ -246,7 +246,7 @@ impl Engine {
             findings.push(Finding {
                 weight: Weight::Note,
                 table: None,
-                what: why,
+                what: why.trim_end_matches('.').to_owned(),
                 remedy: format!("To have it so: `{command}`."),
             });
         }

@@ -7,7 +7,7 @@ use super::local::{LocalColumn, LocalTable};
 use super::say::{Edit, Meaning, Parent, Row};
 use super::{DeskError, MergedId, pack_version, unpack_version};
 use crate::capture::{Captured, Folded, Image, Images, NotedRow, Notes, PackedKey, pack, unpack};
-use conflict::row::{Assignment, Lost};
+use conflict::row::{Assignment, Loser, Lost};
 use conflict::visible::{Outcome, Shown, Table as Place};
 use conflict::{Rule, SiteId, Timestamp, Value, Version};
 use protocol::schema::TableIndex;
@@ -173,7 +173,8 @@ impl Book<'_> {
                 Some((id, key, values))
             }
         };
-        let emit = Emit { book: self, index: row.index, table, images, captured, stamp };
+        let seen = before.as_ref().map(|(_, _, values)| values.clone()).unwrap_or_default();
+        let emit = Emit { book: self, index: row.index, table, images, captured, stamp, seen };
         if let Some((id, key, _)) = &before
             && after.as_ref().is_none_or(|(now, _, _)| now != id)
         {
@@ -196,6 +197,8 @@ struct Emit<'a, 'b> {
     images: &'a Images<'b>,
     captured: &'a Captured,
     stamp: Stamp,
+    /// The row as the application saw it before.
+    seen: Vec<Value>,
 }
 
 impl Emit<'_, '_> {
@@ -298,7 +301,22 @@ impl Emit<'_, '_> {
         }
         let parents = self.parents(meaning.edits(), &self.shown_now(id)?)?;
         let row = Row { index: self.index, table: self.table, id, key };
-        self.book.say(row, meaning, &parents, self.stamp, own)
+        let lost = self.book.say(row, meaning, &parents, self.stamp, own)?;
+        // What it saw it meant to replace.
+        let seen = |lost: &Lost| match &lost.loser {
+            Loser::Set(column, value) => self
+                .table
+                .columns
+                .iter()
+                .zip(&self.seen)
+                .any(|(known, shown)| known.number == *column && shown == value),
+            _ => false,
+        };
+        let lost: Vec<Lost> = lost.into_iter().filter(|lost| !seen(lost)).collect();
+        if !lost.is_empty() {
+            own.lost.push((id.clone(), lost));
+        }
+        Ok(())
     }
 
     fn shown_now(&self, id: &MergedId) -> Result<Vec<Value>, DeskError> {

@@ -127,7 +127,8 @@ fn renumber(
         follow(book, &referrer, row, (number, birth), stamp, own)?;
     }
     let ends = Row { index, table, id: &id, key: &row.key };
-    book.say(ends, Meaning::Gone, &[], stamp, own)
+    book.say(ends, Meaning::Gone, &[], stamp, own)?;
+    Ok(())
 }
 
 /// Lets a row refer to another number.
@@ -166,7 +167,8 @@ fn follow(
     parents.dedup_by_key(|parent| parent.place);
     let index = TableIndex(referrer.table.0);
     let row = Row { index, table, id: &id, key: &referrer.key };
-    book.say(row, Meaning::Edited(edits), &parents, stamp, own)
+    book.say(row, Meaning::Edited(edits), &parents, stamp, own)?;
+    Ok(())
 }
 
 impl Book<'_> {

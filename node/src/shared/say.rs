@@ -5,7 +5,7 @@ use super::book::Book;
 use super::local::LocalTable;
 use super::own::{Own, Stamp};
 use super::{DeskError, MergedId};
-use conflict::row::{Assignment, Change, Column};
+use conflict::row::{Assignment, Change, Column, Lost};
 use conflict::{Rule, Value, Version};
 use protocol::change::{Assignment as Assigned, Operation, RowChange};
 use protocol::schema::{ColumnIndex, TableIndex};
@@ -82,7 +82,7 @@ impl Stamp {
 }
 
 impl Book<'_> {
-    /// Merges what is said and adds it to the batch.
+    /// Merges what is said and adds it to the batch; what lost by it.
     pub(super) fn say(
         &self,
         row: Row<'_>,
@@ -90,9 +90,9 @@ impl Book<'_> {
         parents: &[Parent],
         stamp: Stamp,
         own: &mut Own,
-    ) -> Result<(), DeskError> {
+    ) -> Result<Vec<Lost>, DeskError> {
         let change = match &meaning {
-            Meaning::Edited(edits) if edits.is_empty() => return Ok(()),
+            Meaning::Edited(edits) if edits.is_empty() => return Ok(Vec::new()),
             Meaning::Gone => Change::Delete,
             Meaning::Whole(edits) => Change::Insert(edits.iter().filter_map(set_of).collect()),
             Meaning::Edited(edits) => Change::Update(
@@ -102,9 +102,6 @@ impl Book<'_> {
         let version = stamp.above(self.now(row.id)?.and_then(|stored| stored.state.greatest()))?;
         let births: Vec<_> = parents.iter().map(|parent| (parent.column, parent.birth)).collect();
         let lost = self.merge(row.id, version, &change, &births)?;
-        if !lost.is_empty() {
-            own.lost.push((row.id.clone(), lost));
-        }
         let edits = meaning.edits();
         let references = parents.iter().map(|parent| (index(parent.place), parent.birth));
         own.folded.changes.push(RowChange {
@@ -120,7 +117,7 @@ impl Book<'_> {
             references: references.collect(),
             rules: edits.iter().filter_map(rule).collect(),
         });
-        Ok(())
+        Ok(lost)
     }
 }
 

@@ -85,10 +85,12 @@ impl Shared {
         let compared = notes.written.is_none();
         let own = book.take_own(notes, captured, Stamp { timestamp, site, compared })?;
         for (id, lost) in &own.lost {
-            // The application had seen what stood in its table.
+            // The application had seen what stood in its table, and what it did itself.
             let shown = !is_unwritten(context, id)?;
             let state = book.now(id)?.map(|stored| stored.state);
-            let seen = |_, winner: Version| winner.origin == site && shown;
+            let seen = |loser: Version, winner: Version| {
+                winner.origin == site && (shown || loser.origin == site)
+            };
             conflicts::note_lost(context, id, state.as_ref(), lost, &seen)?;
         }
         book.finish(context, true)?;

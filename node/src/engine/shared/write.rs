@@ -175,11 +175,11 @@ impl Engine {
         let number = database.number;
         let branch = self.branch_of(database)?;
         let others = self.other_branches(&branch)?;
-        let stamp = self.stamp(None)?;
         let now = self.now();
+        let residues = self.residues();
+        let clock = &mut self.clock;
         let Some(shared) = self.shared.get(&number) else { return Ok((None, Ok(Written::Busy))) };
         let (key, site, environment) = (&self.key, self.identity.site, &self.environment);
-        let residues = self.residues();
         let store = &mut self.store;
         let known = writes(store.connection(), number)?.unwrap_or(0);
         let numbering = Numbering {
@@ -201,6 +201,8 @@ impl Engine {
                 Reading::Notes(notes) if !notes.more => Some(notes),
                 _ => return Ok(Polite::Busy), // harvested in its own time
             };
+            let noted = notes.as_ref().and_then(|notes| notes.written).map(|(_, latest)| latest);
+            let stamp = clock.stamp_noted(noted.unwrap_or(now), now)?;
             if notes.is_some() {
                 let path = &database.path;
                 environment.sync_wal(path).map_err(|error| {
