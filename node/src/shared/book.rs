@@ -119,8 +119,11 @@ impl<'a> Book<'a> {
             Ok(MergedId { table, key: key.to_vec(), birth: row.get(0)? })
         })?;
         let mut found: Vec<MergedId> = rows.collect::<Result<_, _>>()?;
-        for id in self.open.borrow().keys() {
-            if id.table == table && id.key == key && !found.contains(id) {
+        let first = MergedId { table, key: key.to_vec(), birth: Vec::new() };
+        let open = self.open.borrow();
+        let open = open.range(first..).map(|(id, _)| id);
+        for id in open.take_while(|id| id.table == table && id.key == key) {
+            if !found.contains(id) {
                 found.push(id.clone());
             }
         }

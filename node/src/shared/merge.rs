@@ -61,13 +61,11 @@ impl Book<'_> {
     /// What is stored is damaged, or can't be read or written.
     pub fn finish(self, context: Context<'_>, file: bool) -> Result<(), DeskError> {
         let mut touched = BTreeSet::new();
-        let opened: Vec<(MergedId, Entry)> =
-            self.open.borrow().iter().map(|(id, entry)| (id.clone(), entry.clone())).collect();
-        for (id, entry) in opened {
-            let Some(row) = self.local.row_id(&id)? else { continue };
+        for (id, entry) in self.open.borrow().iter() {
+            let Some(row) = self.local.row_id(id)? else { continue };
             let before = self.parents_of(&row, entry.before.as_ref())?;
             let after = self.parents_of(&row, entry.now.as_ref())?;
-            self.refer(&id, &before, &after)?;
+            self.refer(id, &before, &after)?;
             touched.insert(row);
         }
         let settled = settle(&touched, &self.local.desk, &self)?;
