@@ -97,7 +97,7 @@ impl Book<'_> {
     /// # Errors
     /// As [`Book::finish`].
     pub fn settle_all(self, context: Context<'_>, file: bool) -> Result<(), DeskError> {
-        for table in ["merged_slot", "merged_reference"] {
+        for table in ["merged_slot", "merged_reference", "unwritten"] {
             let clear = format!("DELETE FROM {table} WHERE database = ?");
             self.connection.execute(&clear, [self.database])?;
         }

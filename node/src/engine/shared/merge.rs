@@ -25,7 +25,7 @@ impl Engine {
     ) -> Result<SharedStep, EngineError> {
         let branches = self.store.branches_of(database.number)?;
         for branch in &branches {
-            if branch.base > Sequence::ZERO && !self.is_base_merged(branch)? {
+            if branch.applied < branch.base {
                 return match branch.base_held {
                     true => self.merge_chunk(database, branch, attached),
                     false => Ok(SharedStep::Even),
@@ -239,12 +239,6 @@ impl Engine {
         })?;
         let moved = self.store.branch_numbered(branch.number)?;
         Ok(SharedStep::Moved(vec![self.local_branch(&moved)?]))
-    }
-
-    pub(super) fn is_base_merged(&self, branch: &BranchRow) -> Result<bool, EngineError> {
-        let merged = chunks_merged(self.store.connection(), branch.number)?;
-        let Some(signed) = self.store.manifest(branch.number)? else { return Ok(false) };
-        Ok(merged > 0 && merged >= signed.manifest().chunks.len() as u64)
     }
 
     /// A batch that can't be merged waits, with an alarm; others go on as far as they do not

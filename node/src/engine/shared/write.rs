@@ -9,7 +9,6 @@ use crate::shared::conflicts::Context;
 use crate::shared::intent::{end_intent, intend, set_writes, writes};
 use crate::store::alarms::Severity;
 use crate::store::{BranchRow, DatabaseNumber, DatabaseRow};
-use protocol::Sequence;
 use protocol::membership::Residues;
 
 impl Engine {
@@ -20,7 +19,7 @@ impl Engine {
         database: &DatabaseRow,
     ) -> Result<Option<Harvest>, EngineError> {
         for branch in self.store.branches_of(database.number)? {
-            if branch.base > Sequence::ZERO && !self.is_base_merged(&branch)? {
+            if branch.applied < branch.base {
                 return Ok(Some(Harvest::Busy));
             }
         }
@@ -191,7 +190,7 @@ impl Engine {
         };
         let (schema_at, run_open) = (capture.schema_at, capture.run_open);
         let (rescan, position) = (&capture.rescan, &capture.position);
-        let (mut harvested, mut intended) = (None, false);
+        let (mut harvested, mut intended, mut idle) = (None, false, false);
         let written = capture.application.write(|held| -> Result<Polite<()>, EngineError> {
             if held.writes()? != known {
                 return Ok(Polite::Busy); // looked into before the next one
@@ -227,7 +226,8 @@ impl Engine {
             })?;
             harvested = numbered.zip(notes);
             intended = !forms.is_empty();
-            if !intended {
+            idle = forms.is_empty();
+            if idle {
                 return Ok(Polite::Busy); // all is as it should be: nothing to commit
             }
             held.put(&forms, known + 1)?;
@@ -236,6 +236,7 @@ impl Engine {
         });
         let branch = harvested.and_then(|(numbered, notes)| capture.take(numbered, &notes).0);
         let written = match written {
+            Ok(Polite::Busy) if idle => Ok(Written::Done),
             Ok(Polite::Busy) if !intended => Ok(Written::Busy),
             Ok(done) => {
                 let happened = done == Polite::Done(());
