@@ -26,7 +26,7 @@ impl Births {
         let mut collide = Vec::new();
         for (at, table) in schema.tables.iter().enumerate() {
             let handed_out = desk.hands_out_keys(Place(at as u32))?;
-            collide.push(policy.collides(&table.name, handed_out));
+            collide.push(handed_out && policy.collides(&table.name, true));
         }
         let refers = |at: usize, column: usize| {
             let parent = desk.sole_parent(Place(at as u32), column);

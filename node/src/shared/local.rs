@@ -105,7 +105,9 @@ impl Local {
                 columns,
                 key,
                 autoincrement: auto,
-                collides: policy.collides(&table.name, desk.hands_out_keys(Place(at as u32))?),
+                // Another number can be given only where SQLite hands them out.
+                collides: desk.hands_out_keys(Place(at as u32))?
+                    && policy.collides(&table.name, true),
                 stays: policy.is_local(&table.name),
             });
         }

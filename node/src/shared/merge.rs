@@ -3,7 +3,7 @@
 
 use super::book::{Book, Entry, ParentBirth};
 use super::conflicts::{self, Context};
-use super::{DeskError, MergedId, rekey};
+use super::{DeskError, MergedId, keep_mark, rekey};
 use crate::capture::{Images, PackedKey, pack};
 use crate::store::StoreError;
 use conflict::row::{Change, Column, Lost};
@@ -150,6 +150,7 @@ impl Book<'_> {
             }
         }
         rekey::note(self, &id, &after.shown, self.local.site)?;
+        keep_mark::note(self, row, &id, &after.shown)?;
         conflicts::note_shown(context, &id, &before.shown, &after.shown)?;
         Ok(())
     }

@@ -12,6 +12,7 @@ mod desk;
 pub mod fit;
 pub mod incoming;
 pub mod intent;
+pub mod keep_mark;
 pub mod local;
 mod merge;
 pub mod numbers;

@@ -206,6 +206,15 @@ CREATE TABLE collided (
   PRIMARY KEY (database, tbl, key, birth)
 ) WITHOUT ROWID;
 
+-- Rows of this site that show a mark which is to stay: it becomes what is meant.
+CREATE TABLE staying_mark (
+  database INTEGER NOT NULL,
+  tbl      INTEGER NOT NULL,
+  key      BLOB NOT NULL,
+  birth    BLOB NOT NULL,
+  PRIMARY KEY (database, tbl, key, birth)
+) WITHOUT ROWID;
+
 -- How many chunks of a branch's base are merged.
 CREATE TABLE merged_base (
   branch INTEGER PRIMARY KEY,

@@ -161,7 +161,7 @@ impl Engine {
         if !attached {
             return Ok(SharedStep::Even);
         }
-        if let Some(step) = self.rekey_next(&database)? {
+        if let Some(step) = self.follow_up(&database)? {
             return Ok(step);
         }
         match waiting {

@@ -13,7 +13,7 @@ use crate::shared::conflicts::Context;
 use crate::shared::incoming::Reading as Incoming;
 use crate::shared::own::{Own, Stamp};
 use crate::shared::seen::dependencies;
-use crate::shared::{MergedId, blocks, policy, rekey};
+use crate::shared::{MergedId, blocks, keep_mark, policy, rekey};
 use crate::store::{DatabaseNumber, DatabaseRow, DatabaseState, StoreError};
 use conflict::visible::{RowId, Table as Place};
 use conflict::{Rule, Value};
@@ -62,8 +62,9 @@ impl Engine {
         Ok(Some(local))
     }
 
-    /// Gives rows a new number whose own number another site's row has.
-    pub(super) fn rekey_next(
+    /// Says of its own what follows from what was merged: gives rows a new number whose own another
+    /// site's row has, and means marks that are to stay.
+    pub(super) fn follow_up(
         &mut self,
         database: &DatabaseRow,
     ) -> Result<Option<SharedStep>, EngineError> {
@@ -71,12 +72,16 @@ impl Engine {
         let Some(residues) = self.membership.member(own).map(|member| member.residues) else {
             return Ok(None);
         };
-        if !rekey::is_due(self.store.connection(), database.number)? {
+        let connection = self.store.connection();
+        if !rekey::is_due(connection, database.number)?
+            && !keep_mark::is_due(connection, database.number)?
+        {
             return Ok(None);
         }
         let changed = self.change_own(database, |book, _, stamp, own| {
             let next = |above| blocks::next_own_start(residues, blocks::BLOCK, above);
-            Ok(rekey::rekey(book, stamp, &next, own)?)
+            rekey::rekey(book, stamp, &next, own)?;
+            Ok(keep_mark::keep(book, stamp, own)?)
         })?;
         Ok(changed.map(|(local, ())| SharedStep::Moved(vec![local])))
     }

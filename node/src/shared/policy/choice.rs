@@ -81,7 +81,7 @@ const WORDS: [(Setting, &str, Choice, Place); 14] = [
 ];
 
 /// Rules that this version knows by name and does not carry out.
-const NOT_YET: [Choice; 2] = [Choice::Run, Choice::KeepMark];
+const NOT_YET: [Choice; 1] = [Choice::Run];
 
 impl Setting {
     /// Its name in an entry.

@@ -78,8 +78,25 @@ fn one_number_handed_out_twice_is_two_rows() {
     sites[1].run("INSERT INTO o VALUES (1, 'Miller'); INSERT INTO l VALUES (9, 1, 'salt')");
     settled(&mut sites);
     // The lesser rank keeps the number; Smith's order never gets Miller's line.
-    assert_eq!(sites[0].rows("o"), [[int(1), text("Smith")]]);
-    assert_eq!(sites[0].rows("l"), [[int(1), int(1), text("tea")]]);
+    assert_eq!(sites[0].rows("o"), [[int(1), text("Smith")], [int(2001), text("Miller")]]);
+    assert_eq!(
+        sites[0].rows("l"),
+        [[int(1), int(1), text("tea")], [int(9), int(2001), text("salt")]]
+    );
+}
+
+#[test]
+fn a_mark_may_stay() {
+    let stay = Entry::new("i", Some("number"), Choice::KeepMark);
+    let policy = Policy::from_entries([stay], site_id(0));
+    let sql = "CREATE TABLE i (id TEXT PRIMARY KEY, number TEXT UNIQUE)";
+    let mut sites = Site::group(2, sql, &policy);
+    sites[0].run("INSERT INTO i VALUES ('a', 'INV-7')");
+    sites[1].run("INSERT INTO i VALUES ('b', 'INV-7')");
+    settled(&mut sites);
+    sites[0].run("DELETE FROM i WHERE id = 'a'");
+    settled(&mut sites);
+    assert_eq!(sites[1].rows("i"), [[text("b"), text("INV-7~s1~b")]]);
 }
 
 #[test]

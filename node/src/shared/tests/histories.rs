@@ -2,9 +2,10 @@
 //! every step each site's tables are what f shows of its merged rows, no constraint is broken,
 //! and once everything is everywhere all sites are alike and at rest.
 
-use super::site::{Batch, Site};
+use super::site::{Batch, Site, site_id};
 use super::{assert_alike, exchange};
 use crate::shared::Policy;
+use crate::shared::policy::{Choice, Entry};
 use proptest::prelude::*;
 
 const SCHEMAS: [&str; 4] = [
@@ -23,6 +24,30 @@ const SCHEMAS: [&str; 4] = [
     "CREATE TABLE p (id TEXT, a TEXT, b INTEGER UNIQUE, c TEXT, PRIMARY KEY (id, c)) WITHOUT ROWID;
      CREATE TABLE q (id TEXT PRIMARY KEY, a TEXT, b INTEGER NOT NULL UNIQUE, c TEXT) WITHOUT ROWID",
 ];
+
+/// Rules under which it must hold all the same.
+fn policies() -> [Policy; 5] {
+    let of = |entries: &[(&str, Option<&str>, Choice)]| {
+        let entries =
+            entries.iter().map(|(table, column, choice)| Entry::new(table, *column, *choice));
+        Policy::from_entries(entries, site_id(0))
+    };
+    [
+        Policy::default(),
+        of(&[("p", Some("b"), Choice::Counter), ("p", Some("a"), Choice::FirstWriter)]),
+        of(&[
+            ("p", Some("c"), Choice::KeepMark),
+            ("q", Some("c"), Choice::KeepMark),
+            ("q", None, Choice::ParkChild),
+        ]),
+        of(&[
+            ("p", None, Choice::WholeRow),
+            ("q", Some("c"), Choice::SitePriority(site_id(0))),
+            ("q", Some("b"), Choice::Counter),
+        ]),
+        of(&[("q", None, Choice::AppendOnly), ("p", None, Choice::Collide)]),
+    ]
+}
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -104,15 +129,16 @@ fn perform(site: &Site, schema: usize, act: &Act) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 250, ..ProptestConfig::default() })]
 
     #[test]
     fn all_sites_come_to_one_content(
         schema in 0..SCHEMAS.len(),
+        rules in 0..5_usize,
         count in 2..4_usize,
         acts in prop::collection::vec((any::<prop::sample::Index>(), 0..3_u64, act()), 1..40),
     ) {
-        let mut sites = Site::group(count, SCHEMAS[schema], &Policy::default());
+        let mut sites = Site::group(count, SCHEMAS[schema], &policies()[rules]);
         let mut batches: Vec<Batch> = Vec::new();
         for (at, later, act) in &acts {
             let site = &mut sites[at.index(count)];

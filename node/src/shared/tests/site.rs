@@ -8,8 +8,8 @@ use crate::shared::incoming::Reading;
 use crate::shared::intent::{end_intent, intend, set_writes};
 use crate::shared::local::Local;
 use crate::shared::numbers::Numbers;
-use crate::shared::own::Stamp;
-use crate::shared::{MergedId, Policy};
+use crate::shared::own::{Own, Stamp};
+use crate::shared::{MergedId, Policy, keep_mark, rekey};
 use crate::sql::{bind, quoted, row_values};
 use crate::store::DatabaseNumber;
 use conflict::visible::{Outcome, RowId, whole};
@@ -153,6 +153,33 @@ impl Site {
         let book = Book::new(&self.store, DATABASE, &self.local, &self.numbers);
         let stamp = Stamp { timestamp, site: site_id(self.number), compared: false };
         let own = book.take_own(&notes, &self.captured, stamp).unwrap();
+        book.finish(self.context(), true).unwrap();
+        let moved = !own.folded.changes.is_empty();
+        if moved {
+            self.number_batch(own.folded.changes, timestamp);
+        }
+        self.write();
+        moved | self.follow_up()
+    }
+
+    /// What this site says of its own of what was merged.
+    fn follow_up(&mut self) -> bool {
+        let database = DatabaseNumber(DATABASE);
+        if !rekey::is_due(&self.store, database).unwrap()
+            && !keep_mark::is_due(&self.store, database).unwrap()
+        {
+            return false;
+        }
+        self.clock += 1;
+        let timestamp = Timestamp::try_from(self.clock << 20).unwrap();
+        let book = Book::new(&self.store, DATABASE, &self.local, &self.numbers);
+        let stamp = Stamp { timestamp, site: site_id(self.number), compared: false };
+        let mut own = Own::default();
+        // Each in numbers of its own.
+        let first = 1000 * (self.number as i64 + 1);
+        let next = |above: i64| Some(above.max(first) + if above < first { 1 } else { 10_000 });
+        rekey::rekey(&book, stamp, &next, &mut own).unwrap();
+        keep_mark::keep(&book, stamp, &mut own).unwrap();
         book.finish(self.context(), true).unwrap();
         let moved = !own.folded.changes.is_empty();
         if moved {
