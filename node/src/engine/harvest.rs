@@ -306,7 +306,10 @@ impl Engine {
         let stamp = self.stamp(noted)?;
         let database = self.store.database(number)?;
         let branch = self.branch_of(&database)?;
-        let others = self.other_branches(&branch)?;
+        let others = match database.mode {
+            Mode::Mirror => Vec::new(),
+            Mode::Shared => self.other_branches(&branch)?,
+        };
         let Some(capture) = self.captures.get(&number) else {
             return Ok(Harvested { numbered: None, more: false });
         };
