@@ -20,7 +20,7 @@ use crate::store::alarms::Severity;
 use crate::store::{
     BranchNumber, BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, stored,
 };
-use conflict::{SiteId, Timestamp, Value, Version};
+use conflict::{SiteId, Timestamp, Value, Version, WallTime};
 use protocol::change::SchemaReference;
 use protocol::limits::Limits;
 use protocol::schema::Schema;
@@ -67,6 +67,8 @@ pub(super) struct Shared {
     codes: BTreeMap<SiteId, String>,
     /// Whether it is to be looked at which numbers the application hands out next.
     keys_due: Cell<bool>,
+    /// Since when the application's file could not be written, for being in use.
+    busy_since: Cell<Option<WallTime>>,
     /// By branch, the schema that its batches are in, and since which.
     readings: BTreeMap<BranchNumber, (Sequence, Incoming)>,
 }
@@ -220,7 +222,8 @@ impl Engine {
             Err(error) => return Err(error.into()),
         };
         let (readings, keys_due) = (BTreeMap::new(), Cell::new(true));
-        let shared = Shared { numbers, local, codes, keys_due, readings };
+        let busy_since = Cell::new(None);
+        let shared = Shared { numbers, local, codes, keys_due, busy_since, readings };
         let (now, attached) = (self.now(), database.state == DatabaseState::Attached);
         self.store.transaction(|transaction| -> Result<(), EngineError> {
             let context = Context { connection: transaction, database: number, now };

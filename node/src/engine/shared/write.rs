@@ -11,6 +11,9 @@ use crate::store::alarms::Severity;
 use crate::store::{BranchRow, DatabaseNumber, DatabaseRow};
 use protocol::membership::Residues;
 
+/// Seconds of an application's file in use without a pause after which a person is told.
+const LONG_BUSY: f64 = 600.0;
+
 impl Engine {
     /// What comes before a harvest of a shared database: the base must be merged, and a write that
     /// was cut off be taken note of. What the harvest comes to instead, if it can't be.
@@ -109,12 +112,40 @@ impl Engine {
         self.captures.insert(number, capture);
         match written {
             Written::Done => {
+                if let Some(shared) = self.shared.get(&number) {
+                    shared.busy_since.set(None);
+                }
                 self.clear_alarm(&write_subject(number))?;
                 Ok(SharedStep::Moved(moved))
             }
-            Written::Busy if moved.is_empty() => Ok(SharedStep::Busy),
-            Written::Busy => Ok(SharedStep::Moved(moved)),
+            Written::Busy => {
+                self.note_busy(database)?;
+                Ok(if moved.is_empty() { SharedStep::Busy } else { SharedStep::Moved(moved) })
+            }
         }
+    }
+
+    /// The application's file was in use; a person is told once that goes on for long.
+    fn note_busy(&mut self, database: &DatabaseRow) -> Result<(), EngineError> {
+        let now = self.now();
+        let Some(shared) = self.shared.get(&database.number) else { return Ok(()) };
+        let since = shared.busy_since.get().unwrap_or(now);
+        shared.busy_since.set(Some(since));
+        if now.seconds_since(since) >= LONG_BUSY {
+            self.raise(
+                write_subject(database.number),
+                Severity::Warning,
+                Some(database.number),
+                format!(
+                    "What others changed can't be written into {}: its file is in use without a \
+                     pause.",
+                    database.name
+                ),
+                "It is written as soon as no program reads or writes for a moment: look for one \
+                 that keeps a transaction open.",
+            )?;
+        }
+        Ok(())
     }
 
     /// Lets the application hand out this site's own numbers, where it is about to hand out others.

@@ -240,3 +240,31 @@ async fn sites_on_different_versions_of_the_application_go_on() {
     assert_eq!(b.rows("SELECT mail || phone FROM customer WHERE id = 1"), ["a@x9"]);
     assert_eq!(b.rows("SELECT t FROM note"), ["hello"]);
 }
+
+#[tokio::test]
+async fn a_file_in_use_is_waited_for() {
+    let a = Shop::founded("downtown").await;
+    let b = a.joining("uptown", &[]).await;
+    b.run("UPDATE stock SET n = 3");
+    b.settle().await;
+    a.meets(&b).await;
+    a.run("BEGIN IMMEDIATE; UPDATE customer SET phone = '5' WHERE id = 2");
+    let number = a.number;
+    let busy = a
+        .place
+        .step(move |engine| {
+            loop {
+                match engine.step_shared(number)? {
+                    SharedStep::Moved(_) => {}
+                    step => break Ok(matches!(step, SharedStep::Busy)),
+                }
+            }
+        })
+        .await;
+    assert!(busy);
+    a.run("COMMIT");
+    exchange(&[&a, &b]).await;
+    assert_alike(&[&a, &b]);
+    assert_eq!(b.rows("SELECT phone FROM customer WHERE id = 2"), ["5"]);
+    assert_eq!(a.rows("SELECT CAST(n AS TEXT) FROM stock"), ["3"]);
+}
