@@ -209,3 +209,35 @@ fn a_site_that_is_reached_at_another_address_than_where_it_listens_is_found() {
     uptown.wait_until_connected("downtown");
     assert!(relay.carried().0.bytes > 0, "the way led round the relay");
 }
+
+#[test]
+fn a_removed_site_is_refused_everywhere() {
+    let home = Home::new();
+    let mut downtown = home.found("downtown");
+    downtown.run();
+    let mut uptown = home.join("uptown", &downtown.invite());
+    uptown.run();
+    let mut harbour = home.join("harbour", &downtown.invite());
+    harbour.run();
+    uptown.wait_until_connected("harbour");
+    downtown.wait_until_connected("harbour");
+    assert_refused(&downtown.command(&["remove", "nowhere"]), 2, "no site nowhere");
+    assert_refused(&downtown.command(&["remove", "downtown"]), 1, "itself");
+    downtown.done(&["remove", "harbour"]);
+    let state = |site: &Site| {
+        let status = site.status();
+        let peers = status["peers"].as_array().unwrap();
+        let harbour = peers.iter().find(|peer| peer["site"] == "harbour").unwrap();
+        harbour["state"].as_str().unwrap().to_owned()
+    };
+    for site in [&downtown, &uptown] {
+        wait_until("harbour is removed", PATIENCE, || state(site) == "removed");
+    }
+    // It is refused, whoever it dials; and its name is free.
+    wait_until("harbour is alone", PATIENCE, || {
+        let status = harbour.status();
+        let peers = status["peers"].as_array().unwrap();
+        peers.iter().all(|peer| peer["state"] != "connected")
+    });
+    assert_refused(&downtown.command(&["remove", "harbour"]), 2, "no site harbour");
+}

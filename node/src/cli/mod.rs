@@ -12,6 +12,7 @@ mod init;
 mod invite;
 mod join;
 mod policy;
+mod remove;
 mod run;
 mod status;
 
@@ -52,6 +53,8 @@ enum Command {
     Attach(attach::Arguments),
     /// Remove everything that attach put into a database
     Detach(detach::Arguments),
+    /// Take a site out of the group: its key is refused from then on
+    Remove(remove::Arguments),
     /// Show or set the merge rules of a database that all sites write
     Policy(policy::Arguments),
     /// Show what the merge had to decide, and decide otherwise
@@ -188,6 +191,7 @@ async fn perform(context: &Context, command: Command) -> Result<u8, Failure> {
         Command::Join(arguments) => join::run(context, arguments).await,
         Command::Attach(arguments) => attach::run(context, arguments).await,
         Command::Detach(arguments) => detach::run(context, arguments).await,
+        Command::Remove(arguments) => remove::run(context, arguments).await,
         Command::Policy(arguments) => policy::run(context, arguments).await,
         Command::Conflicts(arguments) => conflicts::run(context, arguments).await,
         Command::Run(arguments) => run::run(context, arguments).await,

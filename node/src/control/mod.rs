@@ -37,6 +37,11 @@ pub enum Request {
         /// Which.
         name: String,
     },
+    /// Take a site out of the group.
+    Remove {
+        /// Which.
+        name: String,
+    },
     /// Which merge rules does a shared database have?
     Policy {
         /// Which database.

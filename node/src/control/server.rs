@@ -88,6 +88,7 @@ async fn perform(site: &Site, request: Request) -> Result<Value, Failure> {
             Ok(json!({ "code": code }))
         }
         Request::Attach(request) => serde_json::to_value(site.attach(request).await?),
+        Request::Remove { name } => serde_json::to_value(site.remove(parse(&name)?).await?),
         Request::Detach { name } => serde_json::to_value(site.detach(parse(&name)?).await?),
         Request::Policy { name } => serde_json::to_value(site.policy(parse(&name)?).await?),
         Request::SetPolicy { name, subject, rule } => {

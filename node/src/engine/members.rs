@@ -12,7 +12,8 @@ use protocol::Name;
 use protocol::invitation::{Invitation, InvitationId, JoinRefusal, JoinReply, JoinRequest, Secret};
 use protocol::keys::{PublicKey, SigningKey};
 use protocol::membership::{
-    Admission, Contact, Founding, Membership, MembershipError, Record, Residues, SignedRecord,
+    Admission, Contact, Founding, Membership, MembershipError, Record, Removal, Residues,
+    SignedRecord,
 };
 use std::net::SocketAddr;
 
@@ -296,6 +297,39 @@ impl Engine {
             self.keep_members(membership)?;
         }
         Ok(Ok(added))
+    }
+
+    /// Takes a site out of the group, for good: its key is refused from then on. The record that
+    /// says so.
+    ///
+    /// # Errors
+    /// There is no such site, it is this one, or the store fails.
+    pub fn remove_member(&mut self, name: &Name) -> Result<SignedRecord, EngineError> {
+        let unknown = || {
+            Failure::usage(
+                format!("The group has no site {name}."),
+                "See `status` for the names there are.",
+            )
+        };
+        let site = self.membership.by_name(name).ok_or_else(unknown)?.site;
+        if site == self.identity.site {
+            return Err(Failure::refused(
+                "A site can't take itself out of the group.",
+                "Do it at another site.",
+            )
+            .into());
+        }
+        let record = Record::Removal(Removal {
+            group: self.identity.group,
+            site,
+            by: self.identity.site,
+            removed: self.now(),
+        });
+        let signed = SignedRecord::sign(&record, &self.key).map_err(malformed)?;
+        let mut membership = self.membership.clone();
+        membership.merge(vec![signed.clone()]).map_err(malformed)?;
+        self.keep_members(membership)?;
+        Ok(signed)
     }
 
     /// Publishes how this site is reached, if that changed; returns the new record.

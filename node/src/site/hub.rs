@@ -129,9 +129,16 @@ impl Hub {
         self.state().membership.clone()
     }
 
-    /// Takes the group as it is known now.
+    /// Takes the group as it is known now. Who is out of it is let go of.
     pub fn set_membership(&self, membership: Membership) {
-        self.state().membership = membership;
+        let mut state = self.state();
+        for (peer, entry) in &state.sessions {
+            if membership.member(*peer).is_none_or(|member| member.removed) {
+                entry.link.close(CloseCode::Refused, "removed from the group");
+            }
+        }
+        state.membership = membership;
+        drop(state);
         self.topology.notify_waiters();
     }
 

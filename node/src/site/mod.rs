@@ -234,6 +234,22 @@ impl Site {
         Ok(self.step("invite", move |engine| engine.invite(ms)).await?)
     }
 
+    /// Takes a site out of the group.
+    ///
+    /// # Errors
+    /// Why it could not be done.
+    pub async fn remove(&self, name: Name) -> Result<(), Failure> {
+        let (record, membership) = self
+            .step("members.remove", move |engine| {
+                let record = engine.remove_member(&name)?;
+                Ok((record, engine.membership().clone()))
+            })
+            .await?;
+        self.0.hub.tell_members(&[record], None);
+        self.0.hub.set_membership(membership);
+        Ok(())
+    }
+
     /// How safe the data is.
     ///
     /// # Errors
