@@ -408,6 +408,7 @@ pub(super) fn forget_merged(
         "merged_slot",
         "merged_reference",
         "collided",
+        "rekeyed",
         "unwritten",
         "intent",
         "written",

@@ -8,8 +8,8 @@ use crate::shared::incoming::Reading;
 use crate::shared::intent::{end_intent, intend, set_writes};
 use crate::shared::local::Local;
 use crate::shared::numbers::Numbers;
-use crate::shared::own::Stamp;
-use crate::shared::{MergedId, Policy};
+use crate::shared::own::{Own, Stamp};
+use crate::shared::{MergedId, Policy, rekey};
 use crate::sql::{bind, quoted, row_values};
 use crate::store::DatabaseNumber;
 use conflict::visible::{Outcome, RowId, whole};
@@ -17,6 +17,7 @@ use conflict::{SiteId, Timestamp, Value, WallTime};
 use protocol::Sequence;
 use protocol::change::{Body, RowChange, SchemaReference};
 use protocol::limits::Limits;
+use protocol::membership::Residues;
 use protocol::schema::{Schema, TableIndex};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, BTreeSet};
@@ -159,6 +160,25 @@ impl Site {
             self.number_batch(own.folded.changes, timestamp);
         }
         self.write();
+        moved
+    }
+
+    /// Gives this site's rows that lost their number another; whether there were any.
+    pub fn rekey(&mut self) -> bool {
+        if !rekey::is_due(&self.store, DatabaseNumber(DATABASE)).unwrap() {
+            return false;
+        }
+        self.clock += 1;
+        let timestamp = Timestamp::try_from(self.clock << 20).unwrap();
+        let book = Book::new(&self.store, DATABASE, &self.local, &self.numbers);
+        let stamp = Stamp { timestamp, site: site_id(self.number), compared: false };
+        let mut own = Own::default();
+        rekey::rekey(&book, stamp, Residues(1 << self.number), &mut own).unwrap();
+        book.finish(self.context(), true).unwrap();
+        let moved = !own.folded.changes.is_empty();
+        if moved {
+            self.number_batch(own.folded.changes, timestamp);
+        }
         moved
     }
 
