@@ -65,6 +65,8 @@ impl Site {
         let (result, branch) = self.step(name, work).await?;
         if let Some(branch) = branch {
             self.0.hub.tell_branch(&branch);
+            // It has to be written to the application's file as well.
+            self.0.hub.arrived(&branch);
         }
         Ok(result)
     }
