@@ -104,13 +104,22 @@ impl Till {
     /// # Panics
     /// There is no Python.
     pub fn open(path: &Path, pause: Duration) -> Self {
+        Self::of(TILL_PROGRAM, path, &[&pause.as_secs_f64().to_string()])
+    }
+
+    /// Runs another program in Python in its place. Its arguments are the path, that of a file
+    /// which is there from closing time on, and `arguments`; it prints the number of its sales.
+    ///
+    /// # Panics
+    /// There is no Python.
+    pub fn of(program: &str, path: &Path, arguments: &[&str]) -> Self {
         let mut stop = path.to_owned();
         stop.add_extension("closing-time");
         let process = Command::new("python3")
             .arg("-c")
-            .arg(TILL_PROGRAM)
+            .arg(program)
             .args([path, &stop])
-            .arg(pause.as_secs_f64().to_string())
+            .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

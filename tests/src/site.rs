@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "a failed test shows the logs")]
 
 use crate::binary;
+use crate::relay::Relay;
 use crate::wait::{PATIENCE, wait_until, wait_until_equal};
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -149,6 +150,27 @@ impl Home {
         let mut second = self.join("uptown", &first.invite());
         second.run();
         (first, second)
+    }
+
+    /// Two running sites that reach each other only through relays: to the first, and to the
+    /// second.
+    ///
+    /// # Panics
+    /// Something fails.
+    pub fn two_over_relays(&self) -> (Site, Site, Relay, Relay) {
+        let (to_first, to_second) = (Relay::open().unwrap(), Relay::open().unwrap());
+        let listen = self.listen();
+        let at = |relay: &Relay| relay.address().to_string();
+        let mut first =
+            self.found_with("downtown", &["--listen", &listen, "--address", &at(&to_first)]);
+        first.run();
+        to_first.set_target(first.address.unwrap());
+        let given = ["--listen", &listen, "--address", &at(&to_second)];
+        let mut second = self.join_with("uptown", &given, &first.invite());
+        second.run();
+        to_second.set_target(second.address.unwrap());
+        first.wait_until_connected("uptown");
+        (first, second, to_first, to_second)
     }
 }
 

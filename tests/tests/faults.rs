@@ -183,24 +183,6 @@ fn changes_and_a_base_travel_through_a_third_site() {
     uptown.stop();
 }
 
-/// Two running sites that reach each other only through relays: to downtown, and to uptown.
-fn over_relays(home: &Home) -> (Site, Site, Relay, Relay) {
-    let to_downtown = Relay::open().unwrap();
-    let to_uptown = Relay::open().unwrap();
-    let listen = home.listen();
-    let at = |relay: &Relay| relay.address().to_string();
-    let mut downtown =
-        home.found_with("downtown", &["--listen", &listen, "--address", &at(&to_downtown)]);
-    downtown.run();
-    to_downtown.set_target(downtown.address.unwrap());
-    let given = ["--listen", &listen, "--address", &at(&to_uptown)];
-    let mut uptown = home.join_with("uptown", &given, &downtown.invite());
-    uptown.run();
-    to_uptown.set_target(uptown.address.unwrap());
-    downtown.wait_until_connected("uptown");
-    (downtown, uptown, to_downtown, to_uptown)
-}
-
 /// Rows that don't compress, so that carrying them takes a while; their numbers are negative, out
 /// of the way of a till's.
 fn grow(path: &Path, from: i64, rows: i64) {
@@ -221,7 +203,7 @@ fn carried(relays: [&Relay; 2]) -> u64 {
 #[test]
 fn a_line_cut_in_the_middle_of_a_transfer_goes_on_where_it_was() {
     let home = Home::new();
-    let (downtown, uptown, one, two) = over_relays(&home);
+    let (downtown, uptown, one, two) = home.two_over_relays();
     for relay in [&one, &two] {
         relay.set_delay(Duration::from_millis(10));
     }
@@ -250,7 +232,7 @@ fn a_line_cut_in_the_middle_of_a_transfer_goes_on_where_it_was() {
 #[test]
 fn a_line_that_loses_a_tenth_and_is_slow_carries_everything() {
     let home = Home::new();
-    let (downtown, uptown, one, two) = over_relays(&home);
+    let (downtown, uptown, one, two) = home.two_over_relays();
     for relay in [&one, &two] {
         relay.set_delay(Duration::from_millis(50));
         relay.set_loss(100);
@@ -270,7 +252,7 @@ fn a_line_that_loses_a_tenth_and_is_slow_carries_everything() {
 #[test]
 fn an_address_that_changes_in_the_middle_of_a_transfer_is_followed() {
     let home = Home::new();
-    let (downtown, uptown, one, two) = over_relays(&home);
+    let (downtown, uptown, one, two) = home.two_over_relays();
     for relay in [&one, &two] {
         relay.set_delay(Duration::from_millis(10));
     }

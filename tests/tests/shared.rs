@@ -13,7 +13,10 @@ fn text(path: &Path) -> &str {
 }
 
 fn database(path: &Path, rows: u32) {
-    execute(path, "PRAGMA journal_mode = WAL; CREATE TABLE t (id INTEGER PRIMARY KEY, v)");
+    execute(
+        path,
+        "PRAGMA journal_mode = WAL; CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, v)",
+    );
     for id in 0..rows {
         execute(path, &format!("INSERT INTO t VALUES ({id}, {id})"));
     }

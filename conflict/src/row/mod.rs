@@ -110,6 +110,11 @@ impl RowState {
         self.birth().or_else(dead).or_else(|| self.inserts.last().copied())
     }
 
+    /// The inserts that are kept, ascending: all above the greatest delete, and one below.
+    pub fn inserts(&self) -> impl Iterator<Item = Version> {
+        self.inserts.iter().copied()
+    }
+
     /// The greatest version that the row holds, also of adds that were folded: a local change is
     /// stamped above it. None: nothing was merged yet.
     pub fn greatest(&self) -> Option<Version> {

@@ -410,6 +410,7 @@ pub(super) fn forget_merged(
         "collided",
         "staying_mark",
         "settled",
+        "rekeyed",
         "unwritten",
         "intent",
         "written",

@@ -36,6 +36,15 @@ pub fn next_own_start(residues: Residues, r: i64, above: i64) -> Option<i64> {
     least.checked_add(i64::from(skipped))?.checked_mul(r)
 }
 
+/// The least own number above `above`. `None`: as [`next_own_start`].
+pub fn next_own(residues: Residues, r: i64, above: i64) -> Option<i64> {
+    let next = above.max(0).checked_add(1)?;
+    match r > 0 && own_ahead(residues, r, next) > 0 {
+        true => Some(next),
+        false => next_own_start(residues, r, above),
+    }
+}
+
 /// What `sqlite_sequence` must be raised to in a table where the greatest of its rowids and
 /// `sqlite_sequence` is `top`. `None`: nothing is to be done, since the next number starts or
 /// continues an own block with a quarter of its length left; or nothing can be done, since

@@ -3,6 +3,7 @@
 //! come after.
 
 use super::book::{Book, Stored};
+use super::intent::is_unwritten;
 use super::local::{LocalColumn, LocalTable};
 use super::say::{Edit, Meaning, Parent, Row};
 use super::{DeskError, MergedId, pack_version, unpack_version};
@@ -97,7 +98,7 @@ impl Book<'_> {
         let birth = match &row.image {
             Some(image) if table.key_of(&unpack(&image.row)?) == key => image.birth.clone(),
             // The same key to SQLite, in other bits: a row of its own.
-            _ => self.birth_of(table, &key, stamp)?,
+            _ => self.birth_of(table, values, stamp)?,
         };
         Ok(images.put_shared(number, row.key, &birth, &pack(values))?)
     }
@@ -106,24 +107,26 @@ impl Book<'_> {
     fn birth_of(
         &self,
         table: &LocalTable,
-        key: &[Value],
+        values: &[Value],
         stamp: Stamp,
     ) -> Result<Vec<u8>, DeskError> {
         if !table.collides {
             return Ok(Vec::new());
         }
+        let key = table.key_of(values);
+        let new = pack_version(Version { timestamp: stamp.timestamp, origin: stamp.site });
         let mut found: Option<(Option<Version>, MergedId)> = None;
-        for id in self.births(table.number, &pack(key))? {
+        for id in self.births(table.number, &pack(&key))? {
             let Some(stored) = self.now(&id)? else { continue };
-            let visible = self
-                .local
-                .row_id(&id)?
-                .map(|row| self.shown(&row, &stored))
-                .transpose()?
-                .flatten()
-                .is_some();
-            if visible {
-                return Ok(id.birth);
+            let shown = match self.local.row_id(&id)? {
+                Some(row) => self.shown(&row, &stored)?,
+                None => None,
+            };
+            if let Some(shown) = shown {
+                // A row that the application could not see yet is another one, unless both are
+                // the same to the last value.
+                let another = shown != values && is_unwritten(self.connection, self.database, &id)?;
+                return Ok(if another { new } else { id.birth });
             }
             // The one that was deleted last goes on.
             if !stored.state.is_live()
@@ -132,8 +135,7 @@ impl Book<'_> {
                 found = Some((stored.state.deleted(), id));
             }
         }
-        let new = Version { timestamp: stamp.timestamp, origin: stamp.site };
-        Ok(found.map_or_else(|| pack_version(new), |(_, id)| id.birth))
+        Ok(found.map_or(new, |(_, id)| id.birth))
     }
 
     fn take_row(

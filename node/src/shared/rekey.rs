@@ -5,14 +5,15 @@
 use super::book::{Book, Stored};
 use super::own::{Own, Stamp};
 use super::say::{Edit, Meaning, Parent, Row};
-use super::{DeskError, MergedId, pack_version};
-use crate::capture::{pack, unpack};
+use super::{DeskError, MergedId, blocks};
+use crate::capture::unpack;
 use crate::store::{DatabaseNumber, StoreError};
 use conflict::row::Assignment;
-use conflict::visible::{Reason, RowId, Shown, Store, Table as Place};
+use conflict::visible::{Reason, RowId, Shown, Store};
 use conflict::{SiteId, Value, Version};
+use protocol::membership::Residues;
 use protocol::schema::TableIndex;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeMap;
 
 /// Remembers a row that is to be given another number, if it is this site's to give.
@@ -44,17 +45,64 @@ pub fn is_due(connection: &Connection, database: DatabaseNumber) -> Result<bool,
         .exists([database.0])?)
 }
 
-/// Gives all rows that wait another number: `next` says where numbers of this site begin above
-/// one.
+/// Gives all rows that wait another number, out of those that are this site's to hand out.
 ///
 /// # Errors
 /// What is stored is damaged, or can't be read or written.
 pub fn rekey(
     book: &Book<'_>,
     stamp: Stamp,
-    next: &dyn Fn(i64) -> Option<i64>,
+    residues: Residues,
     own: &mut Own,
 ) -> Result<(), DeskError> {
+    let birth = Version { timestamp: stamp.timestamp, origin: stamp.site };
+    let mut given: BTreeMap<i64, i64> = BTreeMap::new();
+    let mut moves = Moves::new();
+    for id in taken(book)? {
+        let (Some(row), Some(stored)) = (book.local.row_id(&id)?, book.now(&id)?) else { continue };
+        if !stored.state.is_live() {
+            // It has gone on already; somebody who did not know refers to it.
+            if let Some(new) = successor(book, &id)? {
+                moves.insert(row, Move { new, begins: false });
+            }
+            continue;
+        }
+        let lost = stored
+            .outcome
+            .as_ref()
+            .is_some_and(|outcome| matches!(outcome.shown, Shown::Parked(Reason::KeyTaken { .. })));
+        if !lost {
+            continue;
+        }
+        let number = match given.get(&id.table) {
+            Some(last) => blocks::next_own(residues, blocks::BLOCK, *last),
+            // The application goes on in the first block above: until the rows are in its table,
+            // it would hand out the same numbers.
+            None => blocks::next_own_start(residues, blocks::BLOCK, book.greatest_number(&row)?)
+                .and_then(|first| blocks::next_own_start(residues, blocks::BLOCK, first)),
+        };
+        let Some(number) = number else { continue };
+        given.insert(id.table, number);
+        let new = RowId { table: row.table, key: vec![Value::Integer(number)], birth: Some(birth) };
+        moves.insert(row, Move { new, begins: true });
+    }
+    let work = Work { book, stamp, moves: &moves };
+    for (row, to) in &moves {
+        if to.begins {
+            work.begin(row, &to.new, own)?;
+        }
+    }
+    for (row, to) in &moves {
+        work.lead_referrers(row, own)?;
+        if to.begins {
+            work.end(row, &to.new, own)?;
+        }
+    }
+    Ok(())
+}
+
+/// The rows that waited; they do no more.
+fn taken(book: &Book<'_>) -> Result<Vec<MergedId>, DeskError> {
     let mut statement = book
         .connection
         .prepare_cached("SELECT tbl, key, birth FROM collided WHERE database = ?")?;
@@ -66,115 +114,151 @@ pub fn rekey(
     book.connection
         .prepare_cached("DELETE FROM collided WHERE database = ?")?
         .execute([book.database])?;
-    // Numbers that were given out here, by table.
-    let mut given: BTreeMap<i64, i64> = BTreeMap::new();
-    for id in waiting {
-        let (Some(row), Some(stored)) = (book.local.row_id(&id)?, book.now(&id)?) else { continue };
-        let lost = stored
-            .outcome
-            .as_ref()
-            .is_some_and(|outcome| matches!(outcome.shown, Shown::Parked(Reason::KeyTaken { .. })));
-        if !lost || !stored.state.is_live() {
-            continue;
-        }
-        let above = match given.get(&id.table) {
-            Some(last) => *last,
-            None => book.greatest_number(row.table)?,
-        };
-        let Some(number) = next(above) else { continue };
-        given.insert(id.table, number);
-        renumber(book, &row, &stored, number, stamp, own)?;
-    }
-    Ok(())
+    Ok(waiting)
 }
 
-/// Lets a row begin anew under another number, and others refer to that.
-fn renumber(
-    book: &Book<'_>,
-    row: &RowId,
-    stored: &Stored,
-    number: i64,
-    stamp: Stamp,
-    own: &mut Own,
-) -> Result<(), DeskError> {
-    let birth = Version { timestamp: stamp.timestamp, origin: stamp.site };
-    let key = [Value::Integer(number)];
-    let table = book.local.table(row.table)?;
-    let index = TableIndex(row.table.0);
-    let id = book.local.merged_id(row)?;
-    let new = MergedId { table: id.table, key: pack(&key), birth: pack_version(birth) };
-    let meant = book.meant(row, stored)?.values;
-    let (mut edits, mut parents) = (Vec::new(), Vec::new());
-    for (place, column) in table.columns.iter().enumerate() {
-        let Some(value) = meant.get(place).filter(|_| !column.in_key && !column.stays) else {
-            continue;
-        };
-        let rule = book.local.policy.rule(&table.name, &column.name);
-        let (column, set) = (column.number, stored.state.version(column.number));
-        edits.push(Edit { place, column, assignment: Assignment::Set(value.clone(), rule) });
-        let known =
-            stored.parents.iter().find(|known| known.column == column && Some(known.set) == set);
-        parents.extend(known.map(|known| Parent { place, column, birth: known.birth }));
+/// The row as which a row goes on.
+fn successor(book: &Book<'_>, id: &MergedId) -> Result<Option<RowId>, DeskError> {
+    let mut found = None;
+    let mut at = id.clone();
+    // A number is given up for a later one only: this ends.
+    while let Some((key, birth)) = book
+        .connection
+        .prepare_cached(
+            "SELECT new_key, new_birth FROM rekeyed
+             WHERE database = ?1 AND tbl = ?2 AND key = ?3 AND birth = ?4 AND new_birth > ?4",
+        )?
+        .query_row(params![book.database, at.table, at.key, at.birth], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?
+    {
+        at = MergedId { key, birth, ..at };
+        found = book.local.row_id(&at)?;
     }
-    let begins = Row { index, table, id: &new, key: &key };
-    book.say(begins, Meaning::Whole(edits), &parents, stamp, own)?;
-    let mut referrers = Vec::new();
-    book.referrers(row, &mut |referrer| {
-        referrers.push(referrer.clone());
-        Ok(true)
-    })?;
-    for referrer in referrers {
-        follow(book, &referrer, row, (number, birth), stamp, own)?;
-    }
-    let ends = Row { index, table, id: &id, key: &row.key };
-    book.say(ends, Meaning::Gone, &[], stamp, own)?;
-    Ok(())
+    Ok(found)
 }
 
-/// Lets a row refer to another number.
-fn follow(
-    book: &Book<'_>,
-    referrer: &RowId,
-    parent: &RowId,
-    (number, birth): (i64, Version),
+/// As which rows go on, by what they were.
+type Moves = BTreeMap<RowId, Move>;
+
+#[derive(Debug)]
+struct Move {
+    new: RowId,
+    /// It goes on only now.
+    begins: bool,
+}
+
+struct Work<'a, 'b> {
+    book: &'a Book<'b>,
     stamp: Stamp,
-    own: &mut Own,
-) -> Result<(), DeskError> {
-    let id = book.local.merged_id(referrer)?;
-    let Some(stored) = book.now(&id)?.filter(|stored| stored.state.is_live()) else {
-        return Ok(());
-    };
-    let table = book.local.table(referrer.table)?;
-    let (mut edits, mut parents) = (Vec::new(), Vec::new());
-    for reference in book.meant(referrer, &stored)?.references {
-        if reference.parent != *parent {
-            continue;
-        }
-        for place in book.local.desk.columns_of(reference.foreign_key)?.iter().copied() {
-            let Some(column) = table.columns.get(place).filter(|column| !column.in_key) else {
+    moves: &'a Moves,
+}
+
+impl Work<'_, '_> {
+    /// Lets a row begin anew under another number.
+    fn begin(&self, row: &RowId, new: &RowId, own: &mut Own) -> Result<(), DeskError> {
+        let book = self.book;
+        let table = book.local.table(row.table)?;
+        let id = book.local.merged_id(row)?;
+        let Some(stored) = book.now(&id)? else { return Ok(()) };
+        let meant = book.meant(row, &stored)?.values;
+        let (led, mut parents) = self.led(row, &stored)?;
+        let mut edits = Vec::new();
+        for (place, column) in table.columns.iter().enumerate() {
+            let Some(value) = meant.get(place).filter(|_| !column.in_key && !column.stays) else {
                 continue;
             };
+            if let Some(edit) = led.iter().find(|edit| edit.place == place) {
+                edits.push(edit.clone());
+                continue;
+            }
             let rule = book.local.policy.rule(&table.name, &column.name);
-            let column = column.number;
-            let assignment = Assignment::Set(Value::Integer(number), rule);
-            edits.push(Edit { place, column, assignment });
-            parents.push(Parent { place, column, birth });
+            let (column, set) = (column.number, stored.state.version(column.number));
+            edits.push(Edit { place, column, assignment: Assignment::Set(value.clone(), rule) });
+            let known = stored
+                .parents
+                .iter()
+                .find(|known| known.column == column && Some(known.set) == set);
+            parents.extend(known.map(|known| Parent { place, column, birth: known.birth }));
         }
+        parents.sort_by_key(|parent| parent.place);
+        let id = book.local.merged_id(new)?;
+        let row = Row { index: TableIndex(new.table.0), table, id: &id, key: &new.key };
+        book.say(row, Meaning::Whole(edits), &parents, self.stamp, own)?;
+        Ok(())
     }
-    edits.sort_by_key(|edit| edit.place);
-    edits.dedup_by_key(|edit| edit.place);
-    parents.sort_by_key(|parent| parent.place);
-    parents.dedup_by_key(|parent| parent.place);
-    let index = TableIndex(referrer.table.0);
-    let row = Row { index, table, id: &id, key: &referrer.key };
-    book.say(row, Meaning::Edited(edits), &parents, stamp, own)?;
-    Ok(())
+
+    /// Leads the rows that refer to a row to what it goes on as, those left out that go on under
+    /// another number themselves.
+    fn lead_referrers(&self, row: &RowId, own: &mut Own) -> Result<(), DeskError> {
+        let book = self.book;
+        let mut referrers = Vec::new();
+        book.referrers(row, &mut |referrer| {
+            referrers.push(referrer.clone());
+            Ok(true)
+        })?;
+        for referrer in referrers {
+            if self.moves.get(&referrer).is_some_and(|to| to.begins) {
+                continue;
+            }
+            let id = book.local.merged_id(&referrer)?;
+            let Some(stored) = book.now(&id)?.filter(|stored| stored.state.is_live()) else {
+                continue;
+            };
+            let (edits, parents) = self.led(&referrer, &stored)?;
+            let table = book.local.table(referrer.table)?;
+            let index = TableIndex(referrer.table.0);
+            let row = Row { index, table, id: &id, key: &referrer.key };
+            book.say(row, Meaning::Edited(edits), &parents, self.stamp, own)?;
+        }
+        Ok(())
+    }
+
+    /// Ends a row that goes on under another number.
+    fn end(&self, row: &RowId, new: &RowId, own: &mut Own) -> Result<(), DeskError> {
+        let book = self.book;
+        let table = book.local.table(row.table)?;
+        let (id, new) = (book.local.merged_id(row)?, book.local.merged_id(new)?);
+        book.connection
+            .prepare_cached("INSERT OR REPLACE INTO rekeyed VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+            .execute(params![book.database, id.table, id.key, id.birth, new.key, new.birth])?;
+        let ends = Row { index: TableIndex(row.table.0), table, id: &id, key: &row.key };
+        book.say(ends, Meaning::Gone, &[], self.stamp, own)?;
+        Ok(())
+    }
+
+    /// What a row's references to rows that go on elsewhere become.
+    fn led(&self, row: &RowId, stored: &Stored) -> Result<(Vec<Edit>, Vec<Parent>), DeskError> {
+        let book = self.book;
+        let table = book.local.table(row.table)?;
+        let (mut edits, mut parents) = (Vec::new(), Vec::new());
+        for reference in book.meant(row, stored)?.references {
+            let Some(Move { new, .. }) = self.moves.get(&reference.parent) else { continue };
+            let (Some(number), Some(birth)) = (new.key.first(), new.birth) else { continue };
+            for place in book.local.desk.columns_of(reference.foreign_key)?.iter().copied() {
+                let Some(column) = table.columns.get(place).filter(|column| !column.in_key) else {
+                    continue;
+                };
+                let rule = book.local.policy.rule(&table.name, &column.name);
+                let column = column.number;
+                let assignment = Assignment::Set(number.clone(), rule);
+                edits.push(Edit { place, column, assignment });
+                parents.push(Parent { place, column, birth });
+            }
+        }
+        edits.sort_by_key(|edit| edit.place);
+        edits.dedup_by_key(|edit| edit.place);
+        parents.sort_by_key(|parent| parent.place);
+        parents.dedup_by_key(|parent| parent.place);
+        Ok((edits, parents))
+    }
 }
 
 impl Book<'_> {
     /// The greatest number that a table's rows have as keys, remembered ones included.
-    fn greatest_number(&self, place: Place) -> Result<i64, DeskError> {
-        let number = self.local.table(place)?.number;
+    fn greatest_number(&self, row: &RowId) -> Result<i64, DeskError> {
+        let number = self.local.table(row.table)?.number;
         let mut keys = self.connection.prepare_cached(
             "SELECT DISTINCT key FROM merged_row WHERE database = ?1 AND tbl = ?2",
         )?;

@@ -22,7 +22,7 @@ pub(super) enum Meaning {
 }
 
 /// What became of a column.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Edit {
     /// Its place in the row.
     pub place: usize,

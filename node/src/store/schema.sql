@@ -215,6 +215,17 @@ CREATE TABLE staying_mark (
   PRIMARY KEY (database, tbl, key, birth)
 ) WITHOUT ROWID;
 
+-- Under which number such a row went on: rows that still refer to the old one are led there.
+CREATE TABLE rekeyed (
+  database  INTEGER NOT NULL,
+  tbl       INTEGER NOT NULL,
+  key       BLOB NOT NULL,
+  birth     BLOB NOT NULL,
+  new_key   BLOB NOT NULL,
+  new_birth BLOB NOT NULL,
+  PRIMARY KEY (database, tbl, key, birth)
+) WITHOUT ROWID;
+
 -- How many chunks of a branch's base are merged.
 CREATE TABLE merged_base (
   branch INTEGER PRIMARY KEY,

@@ -88,7 +88,7 @@ impl Shared {
         let own = book.take_own(notes, captured, Stamp { timestamp, site, compared })?;
         for (id, lost) in &own.lost {
             // The application had seen what stood in its table, and what it did itself.
-            let shown = !is_unwritten(context, id)?;
+            let shown = !is_unwritten(context.connection, context.database.0, id)?;
             let state = book.now(id)?.map(|stored| stored.state);
             let seen = |loser: Version, winner: Version| {
                 winner.origin == site && (shown || loser.origin == site)

@@ -13,7 +13,7 @@ use crate::shared::conflicts::Context;
 use crate::shared::incoming::Reading as Incoming;
 use crate::shared::own::{Own, Stamp};
 use crate::shared::seen::dependencies;
-use crate::shared::{MergedId, blocks, keep_mark, policy, rekey};
+use crate::shared::{MergedId, keep_mark, policy, rekey};
 use crate::store::{DatabaseNumber, DatabaseRow, DatabaseState, StoreError};
 use conflict::visible::{RowId, Table as Place};
 use conflict::{Rule, Value};
@@ -79,8 +79,7 @@ impl Engine {
             return Ok(None);
         }
         let changed = self.change_own(database, |book, _, stamp, own| {
-            let next = |above| blocks::next_own_start(residues, blocks::BLOCK, above);
-            rekey::rekey(book, stamp, &next, own)?;
+            rekey::rekey(book, stamp, residues, own)?;
             Ok(keep_mark::keep(book, stamp, own)?)
         })?;
         Ok(changed.map(|(local, ())| SharedStep::Moved(vec![local])))
@@ -117,6 +116,9 @@ impl Engine {
             let stamp = Stamp { timestamp, site, compared: false };
             let done = work(&book, captured, stamp, &mut own)?;
             book.finish(context, true)?;
+            if own.folded.changes.is_empty() {
+                return Ok((branch, done));
+            }
             let dependencies = dependencies(transaction, branch.number, &others)?;
             let draft =
                 Draft { dependencies, ..Draft::of(schema_at, own.folded.changes, timestamp) };

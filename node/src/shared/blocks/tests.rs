@@ -69,6 +69,10 @@ fn who_owns_everything_counts_on() {
     assert_eq!(next_own_start(Residues(1), BLOCK, -1), Some(0));
     assert_eq!(room(Residues::ALL, BLOCK, 0, LIMIT), LIMIT - 1);
     assert_eq!(next_own_start(Residues(0), BLOCK, 0), None);
+    assert_eq!(next_own(Residues(1), 4, 2), Some(3));
+    assert_eq!(next_own(Residues(1), 4, 3), Some(4 * 128));
+    assert_eq!(next_own(Residues(0), 4, 3), None);
+    assert_eq!(next_own(Residues::ALL, 1, i64::MAX), None);
     assert_eq!(next_own_start(Residues::ALL, 1, i64::MAX), None);
 }
 

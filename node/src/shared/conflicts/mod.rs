@@ -296,14 +296,22 @@ fn kind(lost: &Lost, made_twice: impl Fn() -> bool) -> (Kind, Option<Column>) {
     }
 }
 
-/// Whether both sides made the row: who has not seen its first insert had one of its own.
+/// Whether both sides made the row: one of them has an insert of its own, and had not seen the
+/// first.
 fn made_twice(
     state: Option<&RowState>,
     lost: &Lost,
     seen: &dyn Fn(Version, Version) -> bool,
 ) -> bool {
-    let Some(born) = state.and_then(RowState::rank) else { return false };
-    [lost.version, lost.winner].into_iter().any(|side| side != born && !seen(born, side))
+    let Some((state, born)) = state.and_then(|state| Some((state, state.rank()?))) else {
+        return false;
+    };
+    let made = |site| {
+        state.inserts().any(|insert| insert.origin == site && Some(insert) > state.deleted())
+    };
+    [lost.version, lost.winner]
+        .into_iter()
+        .any(|side| side.origin != born.origin && made(side.origin) && !seen(born, side))
 }
 
 /// What a change set that is shown.

@@ -234,6 +234,10 @@ fn a_row_made_twice_is_one_conflict_of_the_columns_that_differ() {
     let same = Desk::new();
     same.merge(&[(first, insert_of("tea", 10)), (second, insert_of("tea", 10))], &[]);
     assert_eq!(same.kinds(), []);
+    // Who made no row had seen that of another, whether or not that is known here.
+    let edited = Desk::new();
+    edited.merge(&[born(), (version(5, 2), stock(5)), (version(6, 3), stock(6))], &[]);
+    assert_eq!(edited.kinds(), [Kind::Edit, Kind::Edit]);
 }
 
 #[test]

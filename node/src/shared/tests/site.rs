@@ -17,6 +17,7 @@ use conflict::{SiteId, Timestamp, Value, WallTime};
 use protocol::Sequence;
 use protocol::change::{Body, RowChange, SchemaReference};
 use protocol::limits::Limits;
+use protocol::membership::Residues;
 use protocol::schema::{Schema, TableIndex};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +47,8 @@ pub struct Site {
     vector: Vec<usize>,
     pub clock: u64,
     policy: Policy,
+    /// It says nothing of its own unless the test has it do so.
+    pub waits: bool,
 }
 
 pub fn site_id(number: usize) -> SiteId {
@@ -84,6 +87,7 @@ impl Site {
             vector: vec![0; count],
             clock: 1000,
             policy: policy.clone(),
+            waits: false,
         }
     }
 
@@ -159,11 +163,11 @@ impl Site {
             self.number_batch(own.folded.changes, timestamp);
         }
         self.write();
-        moved | self.follow_up()
+        moved | (!self.waits && self.follow_up())
     }
 
-    /// What this site says of its own of what was merged.
-    fn follow_up(&mut self) -> bool {
+    /// What this site says of its own of what was merged; whether it says anything.
+    pub fn follow_up(&mut self) -> bool {
         let database = DatabaseNumber(DATABASE);
         if !rekey::is_due(&self.store, database).unwrap()
             && !keep_mark::is_due(&self.store, database).unwrap()
@@ -175,10 +179,7 @@ impl Site {
         let book = Book::new(&self.store, DATABASE, &self.local, &self.numbers);
         let stamp = Stamp { timestamp, site: site_id(self.number), compared: false };
         let mut own = Own::default();
-        // Each in numbers of its own.
-        let first = 1000 * (self.number as i64 + 1);
-        let next = |above: i64| Some(above.max(first) + if above < first { 1 } else { 10_000 });
-        rekey::rekey(&book, stamp, &next, &mut own).unwrap();
+        rekey::rekey(&book, stamp, Residues(1 << self.number), &mut own).unwrap();
         keep_mark::keep(&book, stamp, &mut own).unwrap();
         book.finish(self.context(), true).unwrap();
         let moved = !own.folded.changes.is_empty();

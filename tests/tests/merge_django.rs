@@ -1,0 +1,96 @@
+//! Django at two sites of a shared database, writing at once and while apart. It installs Django
+//! from the Python package index, so it runs only when told to:
+//!
+//! `cargo test -p tests --test merge_django -- --ignored`
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tests::shop::{Shop, wait_until_alike};
+use tests::site::Home;
+use tests::wait::{PATIENCE, wait_until};
+
+/// A Python with Django, kept in the target folder.
+fn django() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("django");
+    let python = folder.join("bin/python");
+    let has_django = |python: &Path| {
+        Command::new(python).args(["-c", "import django"]).status().is_ok_and(|s| s.success())
+    };
+    if !has_django(&python) {
+        let made = Command::new("python3").args(["-m", "venv"]).arg(&folder).status().unwrap();
+        assert!(made.success(), "python3 has no venv");
+        let installed = Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "django>=5.1,<6"])
+            .status()
+            .unwrap();
+        assert!(installed.success(), "Django can't be installed");
+    }
+    python
+}
+
+struct Application {
+    python: PathBuf,
+}
+
+impl Application {
+    fn start(&self, shop: &Path, words: &[&str]) -> Child {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("django/shop_site.py");
+        Command::new(&self.python)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .arg(program)
+            .arg(shop)
+            .args(words)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    fn run(&self, shop: &Path, words: &[&str]) {
+        end(self.start(shop, words));
+    }
+
+    /// Sells orders at both at once.
+    fn work(&self, shops: [&Shop; 2], from: u32, to: u32) {
+        let (from, to) = (from.to_string(), to.to_string());
+        let both = shops.map(|shop| self.start(&shop.path, &["work", &shop.site.name, &from, &to]));
+        both.into_iter().for_each(end);
+    }
+}
+
+fn end(application: Child) {
+    let output = application.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the application saw an error: {error}");
+}
+
+#[test]
+#[ignore = "installs Django from the package index"]
+fn django_writes_at_two_sites_at_once_and_apart() {
+    let application = Application { python: django() };
+    let home = Home::new();
+    let (first, second) = home.two();
+    application.run(&home.path("downtown.db"), &["migrate"]);
+    let (downtown, mut uptown) = Shop::both(&home, (first, second), "");
+    downtown.site.done(&["policy", "club", "shop_product.stock", "counter"]);
+    wait_until("the rule is at uptown", PATIENCE, || {
+        uptown.site.done(&["policy", "club"]).contains("counter")
+    });
+    let check = |orders: &str, downtown: &Shop, uptown: &Shop| {
+        wait_until_alike(&[downtown, uptown]);
+        for shop in [downtown, uptown] {
+            let words = ["check", "downtown", orders, "uptown", orders];
+            application.run(&shop.path, &words);
+            assert_eq!(shop.kinds(), [""; 0]);
+            assert_eq!(shop.site.status()["alarms"].as_array().unwrap().len(), 0);
+        }
+    };
+    application.work([&downtown, &uptown], 0, 100);
+    check("100", &downtown, &uptown);
+    uptown.site.stop();
+    application.work([&downtown, &uptown], 100, 250);
+    uptown.site.run();
+    check("250", &downtown, &uptown);
+}
