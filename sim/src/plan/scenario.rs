@@ -31,6 +31,8 @@ pub struct Life {
     pub behind_nat: bool,
     /// Faults a day: at least, and how many more at most.
     pub faults: (u64, u64),
+    /// Whether all of them write one database.
+    pub shared: bool,
 }
 
 /// A scenario.
@@ -46,8 +48,14 @@ pub struct Scenario {
     pub life: Life,
 }
 
-const ORDINARY: Life =
-    Life { shut_down: 5, plugged: 2, rush: false, behind_nat: false, faults: (2, 4) };
+const ORDINARY: Life = Life {
+    shut_down: 5,
+    plugged: 2,
+    rush: false,
+    behind_nat: false,
+    faults: (2, 4),
+    shared: false,
+};
 
 /// All kinds of faults.
 pub const KINDS: &[Kind] = &[
@@ -219,6 +227,14 @@ pub const SCENARIOS: &[Scenario] = &[
         "bits flip in journals and bases",
         &["rotten-batch", "rotten-base", "isolated", "plug"],
     ),
+    Scenario {
+        life: Life { shared: true, ..ORDINARY },
+        ..scenario(
+            "shared",
+            "all sites write one database, and are cut off from one another",
+            &["partition", "one-way", "isolated", "udp-blocked", "bad-lines", "satellite"],
+        )
+    },
     Scenario {
         life: Life { faults: (0, 0), ..ORDINARY },
         ..scenario("quiet", "nothing happens but work and nights", &[])
