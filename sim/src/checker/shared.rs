@@ -77,8 +77,20 @@ impl Drive<'_> {
             }
         }
         let (rows, deeds) = self.in_ledger(|ledger| ledger.extent());
-        self.tell(format!("all have the same: {rows} rows ever, {deeds} deeds"));
+        let conflicts = self.conflicts(At(0)).unwrap_or_else(|error| error.to_string());
+        self.tell(format!("all have the same: {rows} rows ever, {deeds} deeds; {conflicts}"));
         Ok(())
+    }
+
+    /// What a site's node had to decide, by kind.
+    fn conflicts(&self, at: At) -> rusqlite::Result<String> {
+        let connection = self.world.disk(self.name(at)).look(&self.node_db(at))?;
+        let mut select = connection
+            .prepare("SELECT kind, count(*) FROM conflict GROUP BY kind ORDER BY kind")?;
+        let told = select.query_map([], |row| {
+            Ok(format!("{} {}", row.get::<_, i64>(1)?, row.get::<_, String>(0)?))
+        })?;
+        Ok(told.collect::<rusqlite::Result<Vec<_>>>()?.join(", "))
     }
 
     fn differ(&self, a: At, b: At) -> rusqlite::Result<String> {

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Steps of the node at the file: the application works between them.
-const NEAR: [&str; 5] = ["harvest.", "shared.", "join.", "attach.", "capture."];
+const NEAR: [&str; 6] =
+    ["harvest.", "shared.", "join.", "attach.", "capture.trim", "capture.checkpoint"];
 
 /// A clerk, whom the drive calls on time, and the world between two steps of the node.
 #[derive(Clone, Debug)]

@@ -104,6 +104,7 @@ pub const KINDS: &[Kind] = &[
     kind("long-reader", 1, 3, |at, _| Fault::LongReader(at[0])),
     kind("unappliable", 1, 1, |at, _| Fault::Unappliable(at[0])),
     kind("absence", 1, 1, |at, random| Fault::Absence(at[0], 1 + random.below(2) as u32)),
+    apart("fuse-merge", 1, |at, random| Fault::FuseIn(at[0], Step::Merge, few(random))),
     apart("disk-lost", 1, |at, _| Fault::Burned(at[0])),
     apart("undone", 1, |at, _| Fault::Undone(at[0])),
     apart("old-backup", 1, |at, _| Fault::PutBack(at[0], Old::Backup)),
@@ -233,6 +234,26 @@ pub const SCENARIOS: &[Scenario] = &[
             "shared",
             "all sites write one database, and are cut off from one another",
             &["partition", "one-way", "isolated", "udp-blocked", "bad-lines", "satellite"],
+        )
+    },
+    Scenario {
+        life: Life { shared: true, ..ORDINARY },
+        ..scenario(
+            "shared-power",
+            "all sites write one database, and their power fails at any moment",
+            &[
+                "partition",
+                "isolated",
+                "plug",
+                "fuse",
+                "fuse-number",
+                "fuse-store",
+                "fuse-merge",
+                "crash-twice",
+                "kill",
+                "node-down",
+                "absence",
+            ],
         )
     },
     Scenario {

@@ -54,12 +54,16 @@ pub enum Task {
     DropCustomer,
     /// An article without a sale.
     DropStock,
+    /// Many customers at once: more than numbers are kept apart for.
+    Bulk,
+    /// Those of no sale go again, but the newest.
+    Sweep,
     /// A program reads in a transaction, thinks, and writes in it later.
     Think,
 }
 
 impl Task {
-    const ALL: [(Self, u64); 13] = [
+    const ALL: [(Self, u64); 15] = [
         (Self::Sell, 30),
         (Self::Enrol, 6),
         (Self::List, 6),
@@ -72,6 +76,8 @@ impl Task {
         (Self::DropLine, 3),
         (Self::DropCustomer, 3),
         (Self::DropStock, 3),
+        (Self::Bulk, 1),
+        (Self::Sweep, 1),
         (Self::Think, 5),
     ];
 
@@ -117,6 +123,8 @@ pub struct Clerk {
     done: u64,
     commits: u64,
     uncertain: Option<Uncertain>,
+    /// What was not there after a failure: a recovery may find it yet, until the next commit.
+    ghost: Option<Uncertain>,
     /// The office reads, and so much had been committed when it began.
     thinks: Option<u64>,
     waiting: Option<(Task, Instant)>,
@@ -151,6 +159,7 @@ impl Clerk {
             done: 0,
             commits: 0,
             uncertain: None,
+            ghost: None,
             thinks: None,
             waiting: None,
             complaints: Vec::new(),
@@ -226,7 +235,6 @@ impl Clerk {
         &mut self,
         connection: &Connection,
     ) -> rusqlite::Result<Result<(), String>> {
-        self.thinks = None;
         self.waiting = None;
         let found = done(connection, &self.site)?;
         Ok(self.found_after_crash(found))
@@ -260,6 +268,7 @@ impl Clerk {
         let found = done(connection, &site);
         if let Ok(found) = found
             && found != self.done
+            && !self.was_ghost(found)
         {
             let what = format!("its own last transaction was {}, and it finds {found}", self.done);
             self.complain(what);
@@ -286,7 +295,18 @@ impl Clerk {
         }
     }
 
+    /// Whether that is what was not there at first.
+    fn was_ghost(&mut self, found: u64) -> bool {
+        if self.ghost.as_ref().is_none_or(|ghost| ghost.attempt != found) {
+            return false;
+        }
+        self.uncertain = self.ghost.take();
+        self.committed();
+        true
+    }
+
     fn committed(&mut self) {
+        self.ghost = None;
         if let Some(Uncertain { attempt, deeds, at }) = self.uncertain.take() {
             self.done = attempt;
             self.commits += 1;
@@ -314,15 +334,16 @@ impl Clerk {
     }
 
     fn found_after_crash(&mut self, found: u64) -> Result<(), String> {
-        match &self.uncertain {
-            Some(uncertain) if uncertain.attempt == found => {
+        match self.uncertain.as_ref().map(|uncertain| uncertain.attempt) {
+            Some(attempt) if attempt == found => {
                 self.committed();
                 Ok(())
             }
             _ if found == self.done => {
-                self.uncertain = None;
+                self.ghost = self.uncertain.take().or(self.ghost.take());
                 Ok(())
             }
+            _ if self.was_ghost(found) => Ok(()),
             _ => Err(format!(
                 "its database knows of transaction {found} as its last, and {} was committed",
                 self.done
@@ -352,7 +373,8 @@ impl Clerk {
         let random = Random::new(self.random.draw(), "thought");
         let office = self.office.clone();
         let ended = run(&office, |connection| {
-            if excused {
+            // It may have ended with the power.
+            if excused || connection.is_autocommit() {
                 roll_back(connection);
                 return Ok(());
             }

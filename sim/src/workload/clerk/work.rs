@@ -35,6 +35,8 @@ impl<'a> Desk<'a> {
             Task::Save => self.save(),
             Task::Assign => self.assign(),
             Task::Restock => self.restock(),
+            Task::Bulk => self.bulk(),
+            Task::Sweep => self.sweep(),
             Task::DropSale => self.drop_sale(),
             Task::DropLine => self.drop_line(),
             Task::DropCustomer => self.drop_customer(),
@@ -275,6 +277,31 @@ impl<'a> Desk<'a> {
         }
         self.execute("DELETE FROM customer WHERE id = ?1", [id])?;
         self.did("customer", &token, What::Ended);
+        Ok(())
+    }
+
+    fn bulk(&mut self) -> Done {
+        for _ in 0..20 + self.random.below(400) {
+            self.add_customer()?;
+        }
+        Ok(())
+    }
+
+    fn sweep(&mut self) -> Done {
+        let sql = "SELECT id FROM customer
+                   WHERE id NOT IN (SELECT customer FROM sale WHERE customer IS NOT NULL)
+                   ORDER BY id DESC LIMIT -1 OFFSET 60";
+        let ids: Vec<i64> = self
+            .connection
+            .prepare_cached(sql)?
+            .query_map([], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        for id in ids {
+            for token in self.strings("SELECT token FROM customer WHERE id = ?1", id)? {
+                self.did("customer", &token, What::Ended);
+            }
+            self.execute("DELETE FROM customer WHERE id = ?1", [id])?;
+        }
         Ok(())
     }
 
