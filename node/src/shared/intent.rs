@@ -2,7 +2,6 @@
 //! taken note of, or dropped, once the file says whether it came about.
 
 use super::book::Book;
-use super::conflicts::Context;
 use super::{DeskError, MergedId};
 use crate::capture::{Form, Images, PackedKey, pack, unpack};
 use crate::store::{DatabaseNumber, StoreError};
@@ -123,11 +122,14 @@ pub fn set_writes(
 ///
 /// # Errors
 /// What is stored is damaged, or can't be read.
-pub fn is_unwritten(context: Context<'_>, id: &MergedId) -> Result<bool, DeskError> {
+pub fn is_unwritten(
+    connection: &Connection,
+    database: DatabaseNumber,
+    id: &MergedId,
+) -> Result<bool, DeskError> {
     let key = PackedKey::new(&id.key_values()?);
-    let known = context
-        .connection
+    let known = connection
         .prepare_cached("SELECT 1 FROM unwritten WHERE database = ?1 AND tbl = ?2 AND key = ?3")?
-        .exists(params![context.database.0, id.table, key.as_bytes()])?;
+        .exists(params![database.0, id.table, key.as_bytes()])?;
     Ok(known)
 }

@@ -3,10 +3,12 @@
 //! come after.
 
 use super::book::{Book, Stored};
+use super::intent::is_unwritten;
 use super::local::{LocalColumn, LocalTable};
 use super::say::{Edit, Meaning, Parent, Row};
 use super::{DeskError, MergedId, pack_version, unpack_version};
 use crate::capture::{Captured, Folded, Image, Images, NotedRow, Notes, PackedKey, pack, unpack};
+use crate::store::DatabaseNumber;
 use conflict::row::{Assignment, Lost};
 use conflict::visible::{Outcome, Shown, Table as Place};
 use conflict::{Rule, SiteId, Timestamp, Value, Version};
@@ -122,6 +124,10 @@ impl Book<'_> {
                 .transpose()?
                 .flatten()
                 .is_some();
+            // One that the application has not been shown yet is another row, of the same number.
+            if visible && is_unwritten(self.connection, DatabaseNumber(self.database), &id)? {
+                continue;
+            }
             if visible {
                 return Ok(id.birth);
             }

@@ -85,7 +85,7 @@ impl Shared {
         let own = book.take_own(notes, captured, Stamp { timestamp, site, compared })?;
         for (id, lost) in &own.lost {
             // The application had seen what stood in its table.
-            let shown = !is_unwritten(context, id)?;
+            let shown = !is_unwritten(context.connection, context.database, id)?;
             let state = book.now(id)?.map(|stored| stored.state);
             let seen = |_, winner: Version| winner.origin == site && shown;
             conflicts::note_lost(context, id, state.as_ref(), lost, &seen)?;
