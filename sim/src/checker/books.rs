@@ -4,6 +4,7 @@
 use crate::disk::Disk;
 use crate::plan::At;
 use conflict::SiteId;
+use protocol::SignedOpening;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,9 +27,9 @@ pub struct Holding {
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Books {
-    /// By whose database it is.
+    /// By whose branch it is.
     pub holdings: BTreeMap<SiteId, Holding>,
-    /// Whose database, and who: how far that one is said to be.
+    /// Whose branch, and who: how far that one is said to be.
     pub claims: BTreeMap<(SiteId, SiteId), u64>,
 }
 
@@ -40,28 +41,29 @@ impl Books {
     pub fn read(connection: &Connection) -> rusqlite::Result<Self> {
         let mut books = Self::default();
         let mut branches = connection.prepare(
-            "SELECT d.site, b.number, b.held, b.applied, b.base = 0 OR b.base_held,
+            "SELECT b.number, b.opening, b.held, b.applied, b.base = 0 OR b.base_held,
                     (SELECT sequence FROM batch WHERE branch = b.number AND more = 0
                      ORDER BY sequence DESC LIMIT 1)
-             FROM branch b JOIN database d ON d.number = b.database",
+             FROM branch b",
         )?;
         let mut rows = branches.query([])?;
+        let mut origins: BTreeMap<i64, SiteId> = BTreeMap::new();
         while let Some(row) = rows.next()? {
+            let (number, origin) = (row.get(0)?, origin(&row.get::<_, Vec<u8>>(1)?)?);
+            origins.insert(number, origin);
             let held = unsigned(row.get(2)?);
             let durable = if row.get(4)? { held } else { 0 };
             let visible = row.get::<_, Option<i64>>(5)?.map_or(0, unsigned);
             let applied = unsigned(row.get(3)?);
-            let holding = Holding { number: row.get(1)?, held, durable, visible, applied };
-            books.holdings.insert(site(row.get(0)?), holding);
+            let holding = Holding { number, held, durable, visible, applied };
+            books.holdings.insert(origin, holding);
         }
-        let mut claims = connection.prepare(
-            "SELECT d.site, p.site, p.durable
-             FROM progress p JOIN branch b ON b.number = p.branch
-             JOIN database d ON d.number = b.database",
-        )?;
+        let mut claims = connection.prepare("SELECT branch, site, durable FROM progress")?;
         let mut rows = claims.query([])?;
         while let Some(row) = rows.next()? {
-            books.claims.insert((site(row.get(0)?), site(row.get(1)?)), unsigned(row.get(2)?));
+            if let Some(origin) = origins.get(&row.get(0)?) {
+                books.claims.insert((*origin, site(row.get(1)?)), unsigned(row.get(2)?));
+            }
         }
         Ok(books)
     }
@@ -90,6 +92,14 @@ impl Shelf {
         };
         Ok((durable, current))
     }
+}
+
+/// Whose branch it is that was opened so.
+pub(super) fn origin(opening: &[u8]) -> rusqlite::Result<SiteId> {
+    let opening = SignedOpening::decode(opening).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error))
+    })?;
+    Ok(opening.opening().origin)
 }
 
 fn site(bytes: [u8; 16]) -> SiteId {

@@ -11,11 +11,13 @@ impl Drive<'_> {
         self.look_at_application(at)?;
         self.look_at_integrity(at)?;
         self.look_at_copies()?;
+        self.look_at_shared()?;
         self.look_at_claims().map(drop)
     }
 
     /// The simulated disk keeps SQLite's own promise: what was committed at FULL is there.
     fn look_at_application(&mut self, at: At) -> Checked {
+        self.look_at_clerk(at)?;
         let Some(till) = self.shops[at.0].till.clone() else { return Ok(()) };
         let path = self.original(at);
         let disk = self.world.disk(self.name(at));
@@ -39,6 +41,20 @@ impl Drive<'_> {
                 format!("{} can't be read: {error}", path.display()),
             )),
         }
+    }
+
+    fn look_at_clerk(&mut self, at: At) -> Checked {
+        let Some(clerk) = self.shops[at.0].clerk.clone() else { return Ok(()) };
+        let path = self.original(at);
+        let disk = self.world.disk(self.name(at));
+        let found = disk
+            .look(&path)
+            .and_then(|connection| clerk.lock().look_after_crash(&connection))
+            .unwrap_or_else(|error| Err(format!("{} can't be read: {error}", path.display())));
+        found.map_err(|what| {
+            let what = format!("{}: {what}", self.name(at));
+            self.broken("the application's own database survives", what)
+        })
     }
 
     /// F20: a power cut took back what an application at NORMAL committed after `commit`: nothing

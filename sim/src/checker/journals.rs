@@ -1,7 +1,7 @@
 //! The journals at rest: without gaps, unforged, the same everywhere, with stamps that count up and
 //! none from a future that no clock of the origin was in.
 
-use super::books::unsigned;
+use super::books::{origin, unsigned};
 use crate::drive::{Checked, Drive};
 use crate::plan::At;
 use conflict::{SiteId, WallTime};
@@ -106,14 +106,11 @@ impl Drive<'_> {
 type Lines = Vec<(SiteId, Result<Line, String>)>;
 
 fn lines_of(connection: &Connection) -> rusqlite::Result<Lines> {
-    let mut branches = connection.prepare(
-        "SELECT d.site, b.number, b.branch, b.held FROM branch b
-         JOIN database d ON d.number = b.database",
-    )?;
+    let mut branches = connection.prepare("SELECT opening, number, branch, held FROM branch")?;
     let mut rows = branches.query([])?;
     let mut lines = Vec::new();
     while let Some(row) = rows.next()? {
-        let site = SiteId::from_bytes(row.get(0)?);
+        let site = origin(&row.get::<_, Vec<u8>>(0)?)?;
         let branch = BranchId(row.get(2)?);
         lines.push((site, line(connection, row.get(1)?, branch, unsigned(row.get(3)?))?));
     }

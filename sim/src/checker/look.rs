@@ -4,7 +4,7 @@
 
 use super::books::Books;
 use crate::chronicle::{Behind, Flow};
-use crate::drive::{Checked, Drive, FILE};
+use crate::drive::{Checked, Drive, FILE, own};
 use crate::oracle;
 use crate::plan::{At, Fault};
 use std::collections::BTreeMap;
@@ -25,6 +25,7 @@ impl Drive<'_> {
             self.settle_accounts(at)?;
         }
         self.look_at_copies()?;
+        self.look_at_shared()?;
         self.look_at_courtesy()?;
         let books = self.look_at_claims()?;
         self.look_at_promises(&books).await?;
@@ -176,9 +177,9 @@ impl Drive<'_> {
             let name = shop.name;
             let commits = shop.commits();
             let Some(status) = self.world.try_status(name).await else { continue };
-            let own =
-                status.databases.iter().find(|database| database.site.as_deref() == Some(name));
-            let Some(own) = own.filter(|own| own.safe == Some(true)) else { continue };
+            let Some(own) = own(&status, name).filter(|own| own.safe == Some(true)) else {
+                continue;
+            };
             // Whatever was committed while the answer was on its way is not meant.
             if self.shops[at.0].commits() != commits || self.checker.not_themselves.contains(&at) {
                 continue;

@@ -11,6 +11,7 @@ mod crash;
 mod damage;
 mod journals;
 mod look;
+mod shared;
 mod standstill;
 
 pub use books::{Books, Holding};
@@ -51,6 +52,8 @@ pub struct Checker {
     held_before: BTreeMap<(At, At), u64>,
     /// Copies, by site and origin, that lack what their site holds.
     standing: BTreeMap<(At, At), Standing>,
+    /// The changes of each shared file when it was looked at last.
+    looked_at: BTreeMap<At, u64>,
     looks: u64,
 }
 
@@ -72,6 +75,7 @@ impl Checker {
             batches: BTreeMap::new(),
             held_before: BTreeMap::new(),
             standing: BTreeMap::new(),
+            looked_at: BTreeMap::new(),
             looks: 0,
         }
     }

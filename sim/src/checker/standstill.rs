@@ -22,7 +22,9 @@ impl Drive<'_> {
     pub(super) fn look_for_standstill(&mut self, current: &BTreeMap<At, Books>) -> Checked {
         let now = self.now();
         for (site, books) in current {
-            let well = self.is_well(*site);
+            // Who only keeps a shared database merges nothing.
+            let applies = !self.plan.life.shared || self.shops[site.0].attached;
+            let well = applies && self.is_well(*site);
             for (origin, holding) in &books.holdings {
                 let Some(origin) = self.checker.site(*origin) else { continue };
                 // Without the base nothing can be applied.

@@ -188,7 +188,13 @@ impl Drive<'_> {
             return Ok(());
         }
         shop.set_open(true);
-        if day == 0 {
+        if self.plan.life.shared {
+            // The others join from nothing, and have no file before.
+            if at == At(0) && self.shops[0].clerk.is_none() {
+                self.open_clerk(at, true);
+                self.tell(format!("{} opens", self.name(at)));
+            }
+        } else if day == 0 {
             let name = self.name(at);
             let program = workload::Till::open(self.world, name, FILE, &format!("till {}", at.0));
             let till = Till::new(program, Arc::clone(self.world.disk(name)));
@@ -271,13 +277,14 @@ impl Drive<'_> {
         if !shop.open {
             return Ok(());
         }
-        if shop.can_act()
-            && !shop.resting
-            && !self.world.is_fallen(shop.name)
-            && let Some(till) = shop.till.clone()
-        {
+        if shop.can_act() && !shop.resting && !self.world.is_fallen(shop.name) {
             let before = shop.commits();
-            till.act();
+            if let Some(till) = shop.till.clone() {
+                till.act();
+            }
+            if let Some(clerk) = shop.clerk.clone() {
+                clerk.lock().act();
+            }
             let shop = &mut self.shops[at.0];
             if shop.condition == Condition::NodeDown {
                 shop.unseen += shop.commits() - before;
@@ -291,8 +298,11 @@ impl Drive<'_> {
 
     /// What its application complained of.
     pub fn settle_accounts(&mut self, at: At) -> Checked {
-        let Some(till) = self.shops[at.0].till.clone() else { return Ok(()) };
-        let complaint = till.lock().violations().first().map(ToString::to_string);
+        let shop = &self.shops[at.0];
+        let of_clerk =
+            shop.clerk.as_ref().and_then(|clerk| clerk.lock().complaints().first().cloned());
+        let of_till = || Some(shop.till.as_ref()?.lock().violations().first()?.to_string());
+        let complaint = of_clerk.or_else(of_till);
         match complaint {
             None => Ok(()),
             Some(complaint) => Err(self.broken(
@@ -307,8 +317,14 @@ impl Drive<'_> {
         if shop.attached || shop.burned {
             return Ok(());
         }
-        let ready = shop.is_on() && shop.till.is_some() && !self.world.is_fallen(shop.name);
-        if ready && self.try_attach(at).await {
+        let has_file = shop.till.is_some() || self.plan.life.shared;
+        let ready = shop.is_on() && has_file && !self.world.is_fallen(shop.name);
+        let attached = match self.plan.life.shared {
+            _ if !ready => false,
+            true => self.try_share(at).await,
+            false => self.try_attach(at).await,
+        };
+        if attached {
             self.tell(format!("{}'s database is under sync", self.name(at)));
             return Ok(());
         }

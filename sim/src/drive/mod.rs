@@ -5,21 +5,27 @@
 mod agenda;
 mod day;
 mod rest;
+mod shared;
 mod shop;
 
 pub use agenda::Item;
+pub use shared::Clerk;
+pub(crate) use shared::own;
 pub use shop::{DATABASE, FILE, Shop, Till};
 
 use crate::checker::Checker;
 use crate::chronicle::{Chronicle, Condition};
 use crate::network::Line;
+use crate::oracle::Ledger;
 use crate::outcome::{Failure, Figures, Outcome};
 use crate::plan::{At, Plan, Request};
 use crate::random::Random;
+use crate::workload::clerk;
 use crate::world::World;
 use agenda::Agenda;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A check passed, or the first invariant broken.
@@ -93,6 +99,8 @@ pub struct Drive<'a> {
     /// Faults that could not begin, or have not fired yet.
     pub(crate) waiting: usize,
     pub(crate) random: Random,
+    /// What was done to the database that all share.
+    pub(crate) ledger: Arc<Mutex<Ledger>>,
     rush: Option<day::Rush>,
     /// Seconds between two acts of an application, on average.
     pace: u64,
@@ -115,6 +123,7 @@ impl<'a> Drive<'a> {
             ordinary,
             waiting: plan.events.len(),
             random: plan.dice("drive"),
+            ledger: Arc::new(Mutex::new(Ledger::new(clerk::TABLES))),
             rush: None,
             pace: plan.pace(),
         }
@@ -123,6 +132,9 @@ impl<'a> Drive<'a> {
     async fn live(&mut self) -> Checked {
         self.begin_world().await?;
         self.live_days().await?;
+        if self.plan.life.shared {
+            self.await_joins().await?;
+        }
         self.rest().await?;
         self.look_at_fired()
     }
@@ -175,6 +187,7 @@ impl<'a> Drive<'a> {
         let now = self.now();
         self.chronicle.conditions.push((now, at.0, condition));
         self.shops[at.0].condition = condition;
+        self.note_in_ledger(at, condition);
     }
 
     /// The first invariant broken.

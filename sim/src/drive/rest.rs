@@ -38,8 +38,12 @@ impl Drive<'_> {
         let begun = self.now();
         // What copies lost with the power is brought again first.
         self.pass(AWAKE).await?;
-        let rested =
-            self.pass_while(PATIENCE, async |drive: &mut Self| drive.is_at_rest().await).await?;
+        let rested = self
+            .pass_while(PATIENCE, async |drive: &mut Self| match drive.plan.life.shared {
+                true => drive.is_sharing_at_rest().await,
+                false => drive.is_at_rest().await,
+            })
+            .await?;
         if !rested {
             let statuses = self.statuses().await;
             return Err(self.broken(
@@ -53,6 +57,9 @@ impl Drive<'_> {
             if !self.shops[at.0].burned {
                 self.look_at_integrity(at)?;
             }
+        }
+        if self.plan.life.shared {
+            self.look_at_shared_content().await?;
         }
         self.look_at_equality()?;
         self.look_at_the_burned()?;

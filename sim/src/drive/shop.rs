@@ -1,5 +1,6 @@
 //! A shop: a site with its PC, its hours, and the application at its till.
 
+use super::Clerk;
 use crate::chronicle::Condition;
 use crate::disk::Disk;
 use crate::oracle::History;
@@ -84,8 +85,10 @@ impl Till {
 pub struct Shop {
     /// The site's name.
     pub name: &'static str,
-    /// Its application; none before the first opening.
+    /// Its application; none before the first opening, and where all share one database.
     pub till: Option<Till>,
+    /// Its application at the database that all share; none before it is there.
+    pub clerk: Option<Clerk>,
     /// Whether its database is under sync.
     pub attached: bool,
     /// Whether somebody works at the till.
@@ -110,6 +113,7 @@ impl Shop {
         Self {
             name,
             till: None,
+            clerk: None,
             attached: false,
             open: false,
             condition: Condition::Off,
@@ -135,6 +139,12 @@ impl Shop {
                 till.lock().quit();
             }
         }
+        if let Some(clerk) = &self.clerk {
+            clerk.man(open && !self.resting);
+            if !open {
+                clerk.lock().quit();
+            }
+        }
     }
 
     /// Lets its application do nothing by itself, or go on.
@@ -142,6 +152,9 @@ impl Shop {
         self.resting = resting;
         if let Some(till) = &self.till {
             till.man(self.open && !resting);
+        }
+        if let Some(clerk) = &self.clerk {
+            clerk.man(self.open && !resting);
         }
     }
 
@@ -152,7 +165,8 @@ impl Shop {
 
     /// Transactions that its application committed.
     pub fn commits(&self) -> u64 {
-        self.history(|history| history.latest().0).unwrap_or(0)
+        let clerk = self.clerk.as_ref().map(|clerk| clerk.lock().commits());
+        clerk.or_else(|| self.history(|history| history.latest().0)).unwrap_or(0)
     }
 
     /// Asks the history of its database.

@@ -1,7 +1,7 @@
 //! Faults of the network: F1 to F6, and plain cuts.
 
 use super::{Active, Begun, Ended};
-use crate::drive::{Checked, Drive};
+use crate::drive::{Checked, Drive, own};
 use crate::network::Line;
 use crate::plan::{At, Fault};
 use std::time::Duration;
@@ -108,8 +108,7 @@ impl Drive<'_> {
         }
         let name = self.name(at);
         let Some(status) = self.world.try_status(name).await else { return Ok(()) };
-        let own = status.databases.iter().filter(|database| database.site.as_deref() == Some(name));
-        match own.into_iter().any(|database| database.safe == Some(true)) {
+        match own(&status, name).is_some_and(|database| database.safe == Some(true)) {
             false => Ok(()),
             true => Err(self.broken(
                 "H: a site without a line is told that it is not safe",

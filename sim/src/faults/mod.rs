@@ -16,7 +16,7 @@ mod telling;
 pub(crate) use telling::stands_for_good;
 
 use crate::chronicle::Span;
-use crate::drive::{Checked, Drive, Item};
+use crate::drive::{Checked, Drive, Item, own};
 use crate::network::Counts;
 use crate::plan::{At, Class, Event, Fault};
 use std::time::Duration;
@@ -242,7 +242,6 @@ impl Drive<'_> {
     pub(crate) async fn own_sequence(&mut self, at: At) -> u64 {
         let name = self.name(at);
         let Some(status) = self.world.try_status(name).await else { return 0 };
-        let own = status.databases.iter().find(|database| database.site.as_deref() == Some(name));
-        own.map_or(0, |database| database.sequence)
+        own(&status, name).map_or(0, |database| database.sequence)
     }
 }

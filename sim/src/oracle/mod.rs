@@ -8,11 +8,13 @@
 pub mod content;
 mod difference;
 mod history;
+pub mod ledger;
 mod watcher;
 mod witness;
 
 pub use content::{Content, ContentHash};
 pub use difference::difference;
 pub use history::{Committed, Found, History, Loss, State, Undone};
+pub use ledger::Ledger;
 pub use watcher::{Verdict, Watcher};
 pub use witness::Witness;

@@ -146,6 +146,8 @@ pub enum Step {
     Store,
     /// A mirror is written, then how far it is.
     Apply,
+    /// A shared database is merged, or written.
+    Merge,
 }
 
 impl Step {
@@ -155,6 +157,7 @@ impl Step {
             Self::Number => "harvest.commit",
             Self::Store => "flight.receive",
             Self::Apply => "mirror.step",
+            Self::Merge => "shared.step",
         }
     }
 }
@@ -171,7 +174,7 @@ impl Fault {
             Self::SmallPackets(..) | Self::UdpBlocked(_) => &[6],
             Self::Shifts(..) => &[7],
             Self::AfterApply(_) => &[9],
-            Self::FuseIn(_, Step::Apply, _) => &[10, 11],
+            Self::FuseIn(_, Step::Apply | Step::Merge, _) => &[10, 11],
             // F12 is counted where a cut really took something of the journal.
             Self::Fuse(..) | Self::FuseIn(..) => &[10],
             Self::CrashTwice(..) => &[10, 18],
@@ -332,6 +335,7 @@ impl Fault {
             Self::FuseIn(_, Step::Number, _) => "the power fails while a batch is numbered",
             Self::FuseIn(_, Step::Store, _) => "the power fails while a flight is stored",
             Self::FuseIn(_, Step::Apply, _) => "the power fails between apply and cursor",
+            Self::FuseIn(_, Step::Merge, _) => "the power fails while a shared database is written",
             Self::AfterApply(_) => "the power fails after apply, before the acknowledgement",
             Self::CrashTwice(..) => "the power fails, and again while recovering",
             Self::Kill(_) => "the node is killed",

@@ -31,6 +31,8 @@ pub struct Life {
     pub behind_nat: bool,
     /// Faults a day: at least, and how many more at most.
     pub faults: (u64, u64),
+    /// Whether all of them write one database.
+    pub shared: bool,
 }
 
 /// A scenario.
@@ -46,8 +48,14 @@ pub struct Scenario {
     pub life: Life,
 }
 
-const ORDINARY: Life =
-    Life { shut_down: 5, plugged: 2, rush: false, behind_nat: false, faults: (2, 4) };
+const ORDINARY: Life = Life {
+    shut_down: 5,
+    plugged: 2,
+    rush: false,
+    behind_nat: false,
+    faults: (2, 4),
+    shared: false,
+};
 
 /// All kinds of faults.
 pub const KINDS: &[Kind] = &[
@@ -96,6 +104,7 @@ pub const KINDS: &[Kind] = &[
     kind("long-reader", 1, 3, |at, _| Fault::LongReader(at[0])),
     kind("unappliable", 1, 1, |at, _| Fault::Unappliable(at[0])),
     kind("absence", 1, 1, |at, random| Fault::Absence(at[0], 1 + random.below(2) as u32)),
+    apart("fuse-merge", 1, |at, random| Fault::FuseIn(at[0], Step::Merge, few(random))),
     apart("disk-lost", 1, |at, _| Fault::Burned(at[0])),
     apart("undone", 1, |at, _| Fault::Undone(at[0])),
     apart("old-backup", 1, |at, _| Fault::PutBack(at[0], Old::Backup)),
@@ -219,6 +228,34 @@ pub const SCENARIOS: &[Scenario] = &[
         "bits flip in journals and bases",
         &["rotten-batch", "rotten-base", "isolated", "plug"],
     ),
+    Scenario {
+        life: Life { shared: true, ..ORDINARY },
+        ..scenario(
+            "shared",
+            "all sites write one database, and are cut off from one another",
+            &["partition", "one-way", "isolated", "udp-blocked", "bad-lines", "satellite"],
+        )
+    },
+    Scenario {
+        life: Life { shared: true, ..ORDINARY },
+        ..scenario(
+            "shared-power",
+            "all sites write one database, and their power fails at any moment",
+            &[
+                "partition",
+                "isolated",
+                "plug",
+                "fuse",
+                "fuse-number",
+                "fuse-store",
+                "fuse-merge",
+                "crash-twice",
+                "kill",
+                "node-down",
+                "absence",
+            ],
+        )
+    },
     Scenario {
         life: Life { faults: (0, 0), ..ORDINARY },
         ..scenario("quiet", "nothing happens but work and nights", &[])

@@ -6,6 +6,7 @@
 //! and an operation that would wait for a lock says so and is repeated at the next call.
 
 mod bulk;
+pub mod clerk;
 mod fate;
 mod hand;
 mod held;

@@ -461,7 +461,7 @@ pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
         && primary_code(error) == Some(ffi::SQLITE_BUSY)
 }
 
-fn is_of_disk(error: &rusqlite::Error) -> bool {
+pub(super) fn is_of_disk(error: &rusqlite::Error) -> bool {
     let codes = [
         ffi::SQLITE_IOERR,
         ffi::SQLITE_FULL,

@@ -26,10 +26,11 @@ use crate::world::environment::SimEnvironment;
 use node::directory::Directory;
 use node::engine::{AttachRequest, Attached, members};
 use node::environment::Environment;
+use node::failure::Failure;
 use node::site::Site;
 use node::status::Status;
-use protocol::Name;
 use protocol::invitation::Invitation;
+use protocol::{Mode, Name};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -237,6 +238,35 @@ impl World {
             biased;
             () = self.fallen_at(name) => None,
             attached = self.running(name).site.attach(request) => attached.ok(),
+        }
+    }
+
+    /// Puts a database under sync that all sites write, which begins here or is joined; `None` if
+    /// the power goes meanwhile.
+    pub async fn try_share(
+        &self,
+        name: &str,
+        file: &str,
+        database: &str,
+    ) -> Option<Result<Attached, Failure>> {
+        let path = self.file(name, file);
+        let mode = Some(Mode::Shared);
+        let request = AttachRequest { mode, ..AttachRequest::new(database.parse().unwrap(), path) };
+        tokio::select! {
+            biased;
+            () = self.fallen_at(name) => None,
+            attached = self.running(name).site.attach(request) => Some(attached),
+        }
+    }
+
+    /// Sets a rule of a shared database; whether it could be.
+    pub async fn try_rule(&self, name: &str, database: &str, subject: &str, rule: &str) -> bool {
+        let (subject, rule) = (subject.to_owned(), rule.to_owned());
+        let chosen = self.running(name).site.choose_rule(database.parse().unwrap(), subject, rule);
+        tokio::select! {
+            biased;
+            () = self.fallen_at(name) => false,
+            chosen = chosen => chosen.is_ok(),
         }
     }
 

@@ -222,6 +222,30 @@ async fn one_number_given_out_twice_becomes_two() {
 }
 
 #[tokio::test]
+async fn a_number_given_out_again_before_the_first_row_is_seen_becomes_two() {
+    let a = Shop::founded("downtown").await;
+    let b = a.joining("uptown", &[]).await;
+    a.run("INSERT INTO customer VALUES (500, 'Smith', '5')");
+    a.settle().await;
+    b.meets(&a).await;
+    // Merged, and not yet in the application's file.
+    let number = b.number;
+    let step = b.place.step(move |engine| engine.step_shared(number)).await;
+    assert!(matches!(step, SharedStep::Moved(_)), "{step:?}");
+    assert_eq!(b.rows("SELECT name FROM customer WHERE id = 500"), [""; 0]);
+    b.run("INSERT INTO customer VALUES (500, 'Miller', '6')");
+    b.run("INSERT INTO sale VALUES (501, 500, 'B', 2)");
+    exchange(&[&a, &b]).await;
+    exchange(&[&a, &b]).await;
+    assert_alike(&[&a, &b]);
+    let names = a.rows("SELECT name FROM customer WHERE phone IN ('5', '6') ORDER BY phone");
+    assert_eq!(names, ["Smith", "Miller"]);
+    let sale = "SELECT name FROM sale JOIN customer ON customer.id = sale.customer
+                WHERE number = 'B'";
+    assert_eq!(b.rows(sale), ["Miller"]);
+}
+
+#[tokio::test]
 async fn sites_on_different_versions_of_the_application_go_on() {
     let a = Shop::founded("downtown").await;
     let b = a.joining("uptown", &[]).await;
