@@ -74,6 +74,18 @@ pub const REGRESSIONS: &[Regression] = &[
         sites: 3,
     },
     Regression {
+        name: "a commit whose sync failed, found again by the next process",
+        story: "The last thing that a node did before it was killed was a commit whose sync failed. \
+                The system took those pages for written; the next process read them from memory, \
+                and all that it committed and acknowledged stood behind a gap in the -wal on the \
+                disk: a power cut would have taken it.",
+        test: "power::what_a_failed_sync_left_counts_only_once_it_is_durable",
+        scenario: "mix",
+        seed: 921,
+        days: 3,
+        sites: 3,
+    },
+    Regression {
         name: "a copy made anew of a damaged journal",
         story: "A bit of a batch in a carrier's journal had flipped, and the batch decoded all the \
                 same. Long after, the copy was deleted and made anew of the journal: it showed rows \
