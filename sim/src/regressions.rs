@@ -12,7 +12,7 @@ pub struct Regression {
     pub name: &'static str,
     /// What went wrong, and why.
     pub story: &'static str,
-    /// The test in the node that shows it directly, if there is one.
+    /// The test of the node, or of a small world, that shows it directly, if there is one.
     pub test: &'static str,
     scenario: &'static str,
     seed: u64,
@@ -70,6 +70,39 @@ pub const REGRESSIONS: &[Regression] = &[
         test: "",
         scenario: "cloned",
         seed: 3,
+        days: 3,
+        sites: 3,
+    },
+    Regression {
+        name: "a commit whose sync failed, found again by the next process",
+        story: "The last thing that a node did before it was killed was a commit whose sync failed. \
+                The system took those pages for written; the next process read them from memory, \
+                and all that it committed and acknowledged stood behind a gap in the -wal on the \
+                disk: a power cut would have taken it.",
+        test: "power::what_a_failed_sync_left_counts_only_once_it_is_durable",
+        scenario: "mix",
+        seed: 921,
+        days: 3,
+        sites: 3,
+    },
+    Regression {
+        name: "a copy made anew of a damaged journal",
+        story: "A bit of a batch in a carrier's journal had flipped, and the batch decoded all the \
+                same. Long after, the copy was deleted and made anew of the journal: it showed rows \
+                that its origin never had, for nobody compared the batch with its hash.",
+        test: "engine::tests::a_batch_that_rotted_on_the_disk_is_not_shown",
+        scenario: "mix",
+        seed: 799,
+        days: 3,
+        sites: 3,
+    },
+    Regression {
+        name: "a damaged batch that hid everything else",
+        story: "`status` reads in the journal since when a peer lacks something. One batch there \
+                that could not be read was enough for it to tell nothing at all.",
+        test: "engine::tests::a_batch_that_rotted_on_the_disk_keeps_nothing_else_from_being_told",
+        scenario: "mix",
+        seed: 735,
         days: 3,
         sites: 3,
     },

@@ -228,3 +228,27 @@ fn between_two_steps_of_the_node_an_application_may_write() {
         settle(world).await;
     });
 }
+
+#[test]
+fn what_a_failed_sync_left_counts_only_once_it_is_durable() {
+    run(7, async |world: &mut World| {
+        let (till, mut shop) = shop(world).await;
+        let none = Faults { only: Some(Kind::Journal), ..Faults::default() };
+        world.disk("uptown").set_faults(Faults { sync: 1_000_000, ..none });
+        assert!(sell(&till, &mut shop));
+        world.run_for(Duration::from_secs(30)).await;
+        assert!(world.disk("uptown").struck().sync > 0);
+        // The process ends with that; what it wrote is still in the system's memory.
+        world.kill("uptown").await;
+        world.disk("uptown").set_faults(Faults::default());
+        world.boot("uptown").await.unwrap();
+        assert!(sell(&till, &mut shop));
+        settle(world).await;
+        let (disk, path) = (world.disk("uptown"), world.node_db("uptown"));
+        let held = |connection: rusqlite::Connection| -> i64 {
+            connection.query_row("SELECT max(held) FROM branch", [], |row| row.get(0)).unwrap()
+        };
+        let (now, durable) = (disk.look(&path).unwrap(), disk.look_durable(&path).unwrap());
+        assert_eq!(held(durable), held(now));
+    });
+}

@@ -6,8 +6,7 @@ use crate::breakage::Breakage;
 use crate::snapshot::BaseFile;
 use crate::store::alarms::Severity;
 use crate::store::{
-    BranchNumber, BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, Store, StoreError,
-    databases,
+    BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, Store, StoreError, databases,
 };
 use conflict::WallTime;
 use protocol::Sequence;
@@ -15,7 +14,7 @@ use protocol::branch::{Mode, Opening};
 use protocol::limits::Limits;
 use protocol::session::LocalBranch;
 use protocol::snapshot::{decode_chunk, verify_chunk};
-use protocol::{BranchId, Frame, Header};
+use protocol::{BranchId, ChainHash, Frame, Header};
 use std::path::{Path, PathBuf};
 
 /// What a step of a mirror came to.
@@ -111,6 +110,13 @@ impl Engine {
                         "Its batches are safe in the journal and are applied once it can be \
                          written: look at the space and the permissions of the disk.",
                     )
+                } else if matches!(error, ApplyError::Rotten(_)) {
+                    (
+                        Severity::Critical,
+                        "The mirror stays as it was before that batch. Look at the disk; keep \
+                         node.db for inspection and join the group anew with --replace; the other \
+                         sites hold what was safe.",
+                    )
                 } else {
                     (
                         Severity::Critical,
@@ -160,12 +166,18 @@ impl Engine {
         };
         let after = mirror.marker().map_or(Sequence::ZERO, |marker| marker.sequence);
         let end = self.store.last_visible(branch.number, after)?;
-        let mut batches = Batches::between(&self.store, &self.limits, branch.number, (after, end));
+        let mut batches = Batches::between(&self.store, &self.limits, branch, (after, end));
         if Breakage::CursorBeforeData.is_on() {
             mirror.move_marker_alone(batches.end)?;
         }
         let applied = mirror.apply(&mut batches);
         if let Some(error) = batches.failed {
+            // What came before it is in the mirror.
+            if let Some(marker) = mirror.marker().copied()
+                && marker.sequence != branch.applied
+            {
+                self.note_applied(branch, &marker)?;
+            }
             return Err(error);
         }
         for left_out in applied?.left_out.iter().flatten() {
@@ -178,7 +190,7 @@ impl Engine {
         if Breakage::AppliedTwice.is_on() && after > Sequence::ZERO {
             let before = Sequence(after.0 - 1);
             let (store, limits) = (&self.store, &self.limits);
-            let mut again = Batches::between(store, limits, branch.number, (before, after));
+            let mut again = Batches::between(store, limits, branch, (before, after));
             if let Some(batch) = again.next() {
                 mirror.write_again(&batch)?;
             }
@@ -288,16 +300,14 @@ impl Engine {
         }
         // The batch at which content began lies in the journal like any other.
         let before = Sequence(manifest.sequence.0.saturating_sub(1));
-        let Some(batch) = self.store.batches_after(branch.number, before, 1, 0)?.pop() else {
-            return Ok(Some(MirrorStep::Even));
-        };
-        let header =
-            Header::read(&batch.frame).map_err(|error| ApplyError::Malformed(error.to_string()))?;
+        let mut batches =
+            Batches::between(&self.store, &self.limits, branch, (before, manifest.sequence));
+        let Some(batch) = batches.read()? else { return Ok(Some(MirrorStep::Even)) };
         let marker = Marker {
             database_id: database.id,
             branch: branch.id,
             sequence: manifest.sequence,
-            timestamp: header.meta.timestamp,
+            timestamp: batch.timestamp,
             schema_at: manifest.sequence,
         };
         for left_out in loader.finish(&marker)? {
@@ -394,8 +404,10 @@ impl Engine {
 struct Batches<'a> {
     store: &'a Store,
     limits: &'a Limits,
-    branch: BranchNumber,
+    branch: &'a BranchRow,
     after: Sequence,
+    /// The hash of the line up to `after`, once a batch was read.
+    line: Option<ChainHash>,
     /// The last batch that ends a run: what lies beyond waits for more.
     end: Sequence,
     given: usize,
@@ -409,11 +421,11 @@ impl<'a> Batches<'a> {
     fn between(
         store: &'a Store,
         limits: &'a Limits,
-        branch: BranchNumber,
+        branch: &'a BranchRow,
         (after, end): (Sequence, Sequence),
     ) -> Self {
-        let (given, bytes, run_open, failed) = (0, 0, false, None);
-        Self { store, limits, branch, after, end, given, bytes, run_open, failed }
+        let (line, given, bytes, run_open, failed) = (None, 0, 0, false, None);
+        Self { store, limits, branch, after, line, end, given, bytes, run_open, failed }
     }
 
     fn read(&mut self) -> Result<Option<Incoming>, EngineError> {
@@ -421,8 +433,17 @@ impl<'a> Batches<'a> {
         if self.after >= self.end || (enough && !self.run_open) {
             return Ok(None);
         }
-        let row = self.store.batches_after(self.branch, self.after, 1, 0)?.pop();
+        let row = self.store.batches_after(self.branch.number, self.after, 1, 0)?.pop();
         let Some(row) = row else { return Ok(None) };
+        // What was genuine when it came may have rotted on the disk, and decode all the same.
+        let line = match self.line {
+            Some(line) => line,
+            None => self.store.line_at(self.branch, self.after)?,
+        };
+        if line.extend(&row.frame) != row.hash {
+            return Err(ApplyError::Rotten(row.sequence).into());
+        }
+        self.line = Some(row.hash);
         let malformed = |error: protocol::DecodeError| ApplyError::Malformed(error.to_string());
         let header = Header::read(&row.frame).map_err(malformed)?;
         let body = Frame::decode_body(&row.frame, self.limits).map_err(malformed)?;

@@ -173,6 +173,12 @@ impl Engine {
         if !exists {
             return Err(no_site().into());
         }
+        // What a process that has ended left there counts from here on, and peers are told that it
+        // is durable: also a commit whose sync failed, which that process never counted, and all
+        // that comes behind it.
+        environment
+            .rewrite_wal(&path)
+            .map_err(|error| file_error(&format!("{}-wal", path.display()), error))?;
         let store = Store::open(&*environment, &path, false)?;
         let identity = store.identity()?.ok_or_else(no_site)?;
         let key = members::read_key(&*environment, &directory)?.ok_or_else(|| {

@@ -190,7 +190,7 @@ impl Engine {
 
     fn view_database(&mut self, row: DatabaseRow) -> Result<DatabaseView, EngineError> {
         let branch = self.branch_of(&row)?;
-        let epoch = branch.opening.opening().epoch;
+        let (epoch, opened) = (branch.opening.opening().epoch, branch.opening.opening().opened);
         let progress: Vec<_> = self
             .store
             .progress()?
@@ -222,7 +222,7 @@ impl Engine {
                 durable: progress.durable,
                 applied: progress.applied,
                 as_of: progress.as_of,
-                lacks_since: self.time_of(&branch, has.next())?,
+                lacks_since: self.time_of(&branch, has.next(), progress.as_of)?,
             });
         }
         // A member that has said nothing yet of this database has nothing of it.
@@ -238,7 +238,7 @@ impl Engine {
                         durable: Sequence::ZERO,
                         applied: Sequence::ZERO,
                         as_of: WallTime(0),
-                        lacks_since: self.time_of(&branch, Sequence(1))?,
+                        lacks_since: self.time_of(&branch, Sequence(1), opened)?,
                     });
                 }
             }
@@ -259,25 +259,27 @@ impl Engine {
         })
     }
 
-    /// When a batch was made, if it is held here.
+    /// When a batch was made, if it is held here. One that rotted on the disk says it no more:
+    /// then it is the time `before` it, and everything else is told all the same.
     fn time_of(
         &self,
         branch: &BranchRow,
         sequence: Sequence,
+        before: WallTime,
     ) -> Result<Option<WallTime>, EngineError> {
         if sequence > branch.held {
             return Ok(None);
         }
-        let before = Sequence(sequence.0.saturating_sub(1));
-        let batches = self.store.batches_after(branch.number, before, 1, 0)?;
-        batches
-            .first()
-            .map(|batch| {
-                protocol::Header::read(&batch.frame)
-                    .map(|header| header.meta.timestamp.wall_time())
-                    .map_err(|error| EngineError::Encoding(error.to_string()))
-            })
-            .transpose()
+        let last = Sequence(sequence.0.saturating_sub(1));
+        let batches = self.store.batches_after(branch.number, last, 1, 0)?;
+        Ok(batches.first().map(|batch| match protocol::Header::read(&batch.frame) {
+            Ok(header) => header.meta.timestamp.wall_time(),
+            Err(error) => {
+                let what = "a batch is damaged in the journal";
+                tracing::warn!(branch = %branch.id, %sequence, %error, "{what}");
+                before
+            }
+        }))
     }
 
     pub(super) fn base_progress(

@@ -6,6 +6,7 @@
 //! timers are tokio's, which the simulator pauses.
 
 pub mod production;
+pub mod wal;
 mod worker;
 
 use conflict::WallTime;
@@ -93,6 +94,12 @@ pub trait Environment: Debug + Send + Sync + 'static {
     /// Makes what is written in the `-wal` of the database at `path` durable, through a
     /// descriptor of that file alone; nothing where there is none.
     fn sync_wal(&self, path: &Path) -> io::Result<()>;
+
+    /// Writes the `-wal` of the database at `path` again as far as it is whole ([`wal::rewrite`]),
+    /// and makes it durable; nothing where there is none. After a sync that failed the system may
+    /// take for written what never was, so that a later sync succeeds and writes nothing (F15). To
+    /// be called while nobody writes the database.
+    fn rewrite_wal(&self, path: &Path) -> io::Result<()>;
 
     /// Which file stands at `path`; `None` where there is none. A file renamed over another has
     /// another identity, an edited one the same.

@@ -138,6 +138,10 @@ impl Environment for Production {
         files::sync_wal(path)
     }
 
+    fn rewrite_wal(&self, path: &Path) -> io::Result<()> {
+        files::rewrite_wal(path)
+    }
+
     fn file_identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
         files::identity(path)
     }

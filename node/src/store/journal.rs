@@ -11,7 +11,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 pub struct BatchRow {
     /// Its place in its branch.
     pub sequence: Sequence,
-    /// Its bytes.
+    /// The hash of the line up to it.
+    pub hash: ChainHash,
+    /// Its bytes, as they are now: they may have rotted.
     pub frame: Vec<u8>,
 }
 
@@ -116,6 +118,15 @@ impl Store {
         bytes.map(|bytes| Ok(ChainHash(fixed("hash", bytes)?))).transpose()
     }
 
+    /// The same, where the journal holds no batch so far: the branch begins behind it.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn line_at(&self, branch: &BranchRow, sequence: Sequence) -> Result<ChainHash, StoreError> {
+        let found = self.hash_at(branch, sequence)?;
+        Ok(found.unwrap_or_else(|| ChainHash::start(branch.id)))
+    }
+
     /// The last batch after `after` that does not wait for the next to become visible; `after` if
     /// there is none.
     ///
@@ -149,19 +160,23 @@ impl Store {
         most_bytes: usize,
     ) -> Result<Vec<BatchRow>, StoreError> {
         let mut statement = self.connection().prepare_cached(
-            "SELECT sequence, frame FROM batch WHERE branch = ? AND sequence > ?
+            "SELECT sequence, hash, frame FROM batch WHERE branch = ? AND sequence > ?
              ORDER BY sequence",
         )?;
         let mut rows = statement.query(params![branch.0, stored(after.0)])?;
         let mut batches: Vec<BatchRow> = Vec::new();
         let mut bytes = 0_usize;
         while let Some(row) = rows.next()? {
-            let frame: Vec<u8> = row.get(1)?;
+            let frame: Vec<u8> = row.get(2)?;
             bytes = bytes.saturating_add(frame.len());
             if !batches.is_empty() && (bytes > most_bytes || batches.len() >= most) {
                 break;
             }
-            batches.push(BatchRow { sequence: Sequence(loaded("sequence", row.get(0)?)?), frame });
+            batches.push(BatchRow {
+                sequence: Sequence(loaded("sequence", row.get(0)?)?),
+                hash: ChainHash(fixed("hash", row.get(1)?)?),
+                frame,
+            });
         }
         Ok(batches)
     }

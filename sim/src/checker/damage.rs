@@ -18,6 +18,32 @@ impl Drive<'_> {
         of.map(|(_, holding)| *holding)
     }
 
+    /// Whether a site's `node.db` still has what others were told that it has.
+    pub(crate) fn holds_what_others_count_on(&self, at: At) -> Result<(), String> {
+        let read = |at: At| {
+            let disk = self.world.disk(self.name(at));
+            disk.look_durable(&self.node_db(at)).and_then(|connection| Books::read(&connection))
+        };
+        let own = read(at).map_err(|error| error.to_string())?;
+        for other in self.places().into_iter().filter(|other| *other != at) {
+            if self.shops[other.0].burned {
+                continue;
+            }
+            // One that can't be read is looked at for itself.
+            for ((origin, holder), claimed) in read(other).unwrap_or_default().claims {
+                let held = own.holdings.get(&origin).map_or(0, |holding| holding.durable);
+                if self.checker.site(holder) == Some(at) && claimed > held {
+                    let whose = self.checker.site(origin).map_or("?", |origin| self.name(origin));
+                    return Err(format!(
+                        "of {whose} it has batch {held}, and {} counts on {claimed}",
+                        self.name(other)
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The commit of the origin that a site's copy shows.
     pub(crate) fn shows(&mut self, site: At, origin: At) -> Option<u64> {
         let till = self.shops[origin.0].till.clone()?;

@@ -28,7 +28,7 @@ impl Drive<'_> {
         self.look_at_shared()?;
         self.look_at_courtesy()?;
         let books = self.look_at_claims()?;
-        self.look_at_promises(&books).await?;
+        let books = self.look_at_promises(books).await?;
         self.look_at_memory()?;
         self.look_at_sizes(&books)
     }
@@ -167,8 +167,12 @@ impl Drive<'_> {
         self.chronicle.flows.extend(flows);
     }
 
-    /// A: what a node calls safe is durable at another site.
-    async fn look_at_promises(&mut self, durable: &BTreeMap<At, Books>) -> Checked {
+    /// A: what a node calls safe is durable at another site. Returns the books read last.
+    async fn look_at_promises(
+        &mut self,
+        mut durable: BTreeMap<At, Books>,
+    ) -> Checked<BTreeMap<At, Books>> {
+        let mut read_at = self.now();
         for at in self.places() {
             let shop = &self.shops[at.0];
             if !shop.is_on() || !shop.attached || self.world.is_fallen(shop.name) {
@@ -183,6 +187,12 @@ impl Drive<'_> {
             // Whatever was committed while the answer was on its way is not meant.
             if self.shops[at.0].commits() != commits || self.checker.not_themselves.contains(&at) {
                 continue;
+            }
+            // A node with a slow disk answers after seconds, in which all others go on: a promise is
+            // held against what is durable when it is heard. What is durable stays so.
+            if read_at != self.now() {
+                durable = self.look_at_claims()?;
+                read_at = self.now();
             }
             let held =
                 durable.iter().filter(|(holder, _)| **holder != at).filter_map(|(_, books)| {
@@ -215,7 +225,7 @@ impl Drive<'_> {
             }
             self.checker.safe.insert(at, commits);
         }
-        Ok(())
+        Ok(durable)
     }
 
     /// G: the process, which is all nodes and all applications, does not grow without bound.

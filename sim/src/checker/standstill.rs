@@ -29,8 +29,11 @@ impl Drive<'_> {
                 let Some(origin) = self.checker.site(*origin) else { continue };
                 // Without the base nothing can be applied.
                 let even = holding.durable == 0 || holding.applied >= holding.visible;
+                // Nor beyond a batch that somebody damaged in that journal: nothing refills it yet, and
+                // that it stops there is what is asked of it.
+                let stuck = self.checker.is_rotten(*site, origin);
                 let copy = (*site, origin);
-                if origin == *site || !well || even {
+                if origin == *site || !well || even || stuck {
                     self.checker.standing.remove(&copy);
                     continue;
                 }

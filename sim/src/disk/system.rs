@@ -6,6 +6,7 @@ use super::process::{Failure, Process};
 use super::shm::Shm;
 use super::state::State;
 use super::{Disk, text};
+use node::environment::wal::{self, WalFile};
 use node::environment::{BoxFuture, FileIdentity, FileWatch, Readers};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,19 @@ use tokio::sync::Notify;
 
 /// All computers' disks are of one kind.
 const DEVICE: u64 = 1;
+
+/// A `-wal` while it is written again.
+struct Wal<'a>(&'a mut State, Inode);
+
+impl WalFile for Wal<'_> {
+    fn read_at(&mut self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        Ok(self.0.read(self.1, offset, out)?)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        Ok(self.0.write(self.1, offset, bytes)?)
+    }
+}
 
 impl Disk {
     pub(crate) fn read_file(&self, process: &Process, path: &Path) -> io::Result<Option<Vec<u8>>> {
@@ -109,6 +123,17 @@ impl Disk {
             Some(inode) => state.sync(inode),
             None => Ok(()),
         })?)
+    }
+
+    pub(crate) fn rewrite_wal(&self, process: &Process, path: &Path) -> io::Result<()> {
+        let wal = format!("{}-wal", text(path));
+        self.act(process, |state| {
+            let Some(inode) = state.names.find(&wal) else { return Ok(Ok(())) };
+            Ok(wal::rewrite(&mut Wal(state, inode)).and_then(|end| match end {
+                0 => Ok(()),
+                _ => Ok(state.sync(inode).and_then(|()| state.sync_folder(parent(&wal)))?),
+            }))
+        })?
     }
 
     pub(crate) fn readers(&self, process: &Process, path: &Path) -> io::Result<Readers> {

@@ -131,7 +131,7 @@ impl Drive<'_> {
     }
 
     /// Whether a copy can't go on, since somebody damaged a batch of it in that site's journal.
-    fn is_stuck(&self, site: At, origin: At) -> bool {
+    pub(crate) fn is_stuck(&self, site: At, origin: At) -> bool {
         let Some(holding) = self.holding(site, origin) else { return false };
         self.checker.is_rotten(site, origin) && holding.applied < holding.visible
     }
@@ -212,7 +212,7 @@ impl Drive<'_> {
             let promised = self.checker.promised(origin);
             let mut shown = Vec::new();
             for site in self.places() {
-                if !self.shops[site.0].burned {
+                if !self.shops[site.0].burned && !self.is_stuck(site, origin) {
                     shown.push((self.name(site), self.shows(site, origin)));
                 }
             }

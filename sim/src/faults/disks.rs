@@ -76,7 +76,11 @@ impl Drive<'_> {
             self.world.kill(name).await;
             self.set_condition(at, Condition::NodeDown);
         }
-        if let Err(what) = self.journal_is_whole(at) {
+        // Whole, and shorter than it was: SQLite ends the -wal at the first frame that it reads
+        // wrongly, and writes over what stood behind. Where membership was in that, the node has
+        // nobody left who could tell it.
+        let whole = self.journal_is_whole(at).and_then(|()| self.holds_what_others_count_on(at));
+        if let Err(what) = whole {
             self.tell(format!("{name}'s journal is spoiled: {what}"));
             self.checker.rotten(at, at);
             self.give_up(at).await?;

@@ -55,7 +55,7 @@ impl Drive<'_> {
                 .await?
             }
         };
-        let reachable = self.can_meet(second, carrier);
+        let reachable = self.can_meet(second, carrier) && !self.is_stuck(second, first);
         if !arrived && reachable {
             return Err(self.broken(
                 "B: changes travel through a third site",

@@ -126,6 +126,10 @@ impl Environment for SimEnvironment {
         self.files(path)?.sync_wal(&self.boot.process, path)
     }
 
+    fn rewrite_wal(&self, path: &Path) -> io::Result<()> {
+        self.files(path)?.rewrite_wal(&self.boot.process, path)
+    }
+
     fn file_identity(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
         self.files(path)?.identity(&self.boot.process, path)
     }

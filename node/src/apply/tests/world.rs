@@ -83,6 +83,9 @@ impl Environment for Files {
     fn sync_wal(&self, _: &Path) -> io::Result<()> {
         unreachable!("a mirror needs files alone")
     }
+    fn rewrite_wal(&self, _: &Path) -> io::Result<()> {
+        unreachable!("a mirror needs files alone")
+    }
     fn file_identity(&self, _: &Path) -> io::Result<Option<FileIdentity>> {
         unreachable!("a mirror needs files alone")
     }

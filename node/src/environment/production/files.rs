@@ -9,10 +9,11 @@
 )]
 
 use crate::environment::FileIdentity;
+use crate::environment::wal::{self, WalFile};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// `Ok(None)` instead of "there is none".
@@ -58,6 +59,40 @@ pub(super) fn sync_wal(path: &Path) -> io::Result<()> {
     match if_present(File::open(beside(path, "-wal")?))? {
         Some(wal) => wal.sync_data(),
         None => Ok(()),
+    }
+}
+
+pub(super) fn rewrite_wal(path: &Path) -> io::Result<()> {
+    let path = beside(path, "-wal")?;
+    let Some(file) = if_present(OpenOptions::new().read(true).write(true).open(&path))? else {
+        return Ok(());
+    };
+    let mut wal = Wal(file);
+    if wal::rewrite(&mut wal)? == 0 {
+        return Ok(());
+    }
+    wal.0.sync_all()?;
+    // Nor need its name be there, if the sync that failed was its first.
+    File::open(parent(&path))?.sync_all()
+}
+
+struct Wal(File);
+
+impl WalFile for Wal {
+    fn read_at(&mut self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        let mut read = 0;
+        while let Some(rest) = out.get_mut(read..).filter(|rest| !rest.is_empty()) {
+            match self.0.read_at(rest, offset.saturating_add(read as u64)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(0) => break,
+                more => read += more?,
+            }
+        }
+        Ok(read)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
     }
 }
 

@@ -171,8 +171,12 @@ fn the_wal_is_synced_where_there_is_one() {
     let path = folder.path().join("a.db");
     let world = Production::new();
     world.sync_wal(&path).unwrap();
+    world.rewrite_wal(&path).unwrap();
     let database = wal_database(&path);
     world.sync_wal(&path).unwrap();
+    let wal = std::fs::read(files::beside(&path, "-wal").unwrap()).unwrap();
+    world.rewrite_wal(&path).unwrap();
+    assert_eq!(std::fs::read(files::beside(&path, "-wal").unwrap()).unwrap(), wal);
     // SQLite finds the -wal beside the file that a link points to.
     let link = folder.path().join("link.db");
     std::os::unix::fs::symlink(&path, &link).unwrap();
