@@ -119,10 +119,8 @@ fn is_whole(connection: &Connection) -> rusqlite::Result<Option<String>> {
     }
     let mut check = connection.prepare("PRAGMA foreign_key_check")?;
     let mut rows = check.query([])?;
-    while let Some(row) = rows.next()? {
-        let (table, rowid, parent): (String, Option<i64>, String) =
-            (row.get(0)?, row.get(1)?, row.get(2)?);
-        return Ok(Some(format!("row {rowid:?} of {table} refers to no row of {parent}")));
-    }
-    Ok(None)
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let (table, rowid, parent): (String, Option<i64>, String) =
+        (row.get(0)?, row.get(1)?, row.get(2)?);
+    Ok(Some(format!("row {rowid:?} of {table} refers to no row of {parent}")))
 }
