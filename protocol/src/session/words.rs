@@ -57,16 +57,16 @@ pub enum Event {
     Report(Report),
     /// Batches came that were asked for.
     Flight(Flight),
-    /// The next batches for the peer are to be read: answer with [`Session::supply_flight`].
+    /// The next batches for the peer are to be read: answer with [`Session::supply_flight`](super::Session::supply_flight).
     ReadFlight {
         /// The branch.
         branch: BranchId,
         /// The first batch is the one after this.
         after: Sequence,
     },
-    /// The base of a branch is asked for: answer with [`Session::supply_base`].
+    /// The base of a branch is asked for: answer with [`Session::supply_base`](super::Session::supply_base).
     ReadManifest(BranchId),
-    /// Chunks are asked for: answer each with [`Session::supply_base`].
+    /// Chunks are asked for: answer each with [`Session::supply_base`](super::Session::supply_base).
     ReadChunks(WantChunks),
     /// The base of a branch came.
     Manifest(SignedManifest),
@@ -76,7 +76,7 @@ pub enum Event {
     Fork(Fork),
     /// What the peer's clock says.
     Time(WallTime),
-    /// The peer said with whom it is connected: [`Session::peer_links`].
+    /// The peer said with whom it is connected: [`Session::peer_links`](super::Session::peer_links).
     Links,
 }
 
