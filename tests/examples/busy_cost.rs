@@ -106,7 +106,7 @@ fn writes(site: &Site) -> i64 {
 }
 
 fn write_steadily(path: &Path, often: Duration, stop: &AtomicBool) {
-    let other = open(path, 5);
+    let other = open(path, 60);
     let begun = Instant::now();
     let mut next = Duration::ZERO;
     while !stop.load(Ordering::Relaxed) {

@@ -157,7 +157,8 @@ async fn a_counter_counts_what_every_site_sold() {
     a.place
         .step(move |engine| {
             engine.choose_rule(&name, "stock.n", "counter")?;
-            Ok(assert!(matches!(engine.step_shared(number)?, SharedStep::Even)))
+            assert!(matches!(engine.step_shared(number)?, SharedStep::Even));
+            Ok(())
         })
         .await;
     let b = a.joining("uptown", &[]).await;
