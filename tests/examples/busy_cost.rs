@@ -4,7 +4,8 @@
 //! own that writes as often, without a node. Real nodes, files and sockets; nothing here passes or
 //! fails.
 //!
-//! `cargo run --release -p tests --example busy_cost [TRANSACTIONS] [MILLISECONDS BETWEEN SENDS]`
+//! `cargo run --release -p tests --example busy_cost [TRANSACTIONS] [MILLISECONDS BETWEEN
+//! SENDS] [MICROSECONDS THAT THE APPLICATION RESTS BETWEEN TWO TRANSACTIONS]`
 
 #![allow(clippy::print_stdout, clippy::expect_used, reason = "an example stops where it fails")]
 
@@ -20,13 +21,14 @@ const SHOP: &str = "
     CREATE TABLE stock (sku TEXT PRIMARY KEY, n INTEGER NOT NULL);
     INSERT INTO stock VALUES ('tea', 0), ('salt', 0);";
 
-/// Between two transactions of the application.
-const REST: Duration = Duration::from_millis(1);
+/// How long the application rests after an error.
+const AFTER_ERROR: Duration = Duration::from_millis(20);
 
 fn main() {
     let mut arguments = std::env::args().skip(1).map(|word| word.parse().expect("a number"));
     let transactions = arguments.next().unwrap_or(10_000);
     let between = Duration::from_millis(arguments.next().unwrap_or(20));
+    let rest = Duration::from_micros(arguments.next().unwrap_or(1000));
     let home = Home::new();
     let (mut downtown, mut uptown) = home.two();
     for site in [&mut downtown, &mut uptown] {
@@ -36,14 +38,17 @@ fn main() {
     let alone = home.path("alone.db");
     open(&alone, 0).execute_batch(SHOP).expect("a schema");
 
-    println!("BUSY errors in {transactions} transactions; the peer sends every {between:?}");
+    println!(
+        "BUSY errors in {transactions} transactions; the peer sends every {between:?}, \
+         the application rests {rest:?}"
+    );
     for begin in ["BEGIN", "BEGIN IMMEDIATE"] {
         for seconds in [0, 5] {
             let stop = AtomicBool::new(false);
             let before = writes(&downtown.site);
             let (beside_node, took) = std::thread::scope(|scope| {
                 scope.spawn(|| write_steadily(&uptown.path, between, &stop));
-                let done = work(&downtown.path, begin, seconds, transactions);
+                let done = work(&downtown.path, begin, seconds, transactions, rest);
                 stop.store(true, Ordering::Relaxed);
                 done
             });
@@ -54,7 +59,7 @@ fn main() {
             let often = took.div_f64(written.max(1) as f64);
             let (beside_own, _) = std::thread::scope(|scope| {
                 scope.spawn(|| write_steadily(&alone, often, &stop));
-                let done = work(&alone, begin, seconds, transactions);
+                let done = work(&alone, begin, seconds, transactions, rest);
                 stop.store(true, Ordering::Relaxed);
                 done
             });
@@ -101,7 +106,7 @@ fn writes(site: &Site) -> i64 {
 }
 
 fn write_steadily(path: &Path, often: Duration, stop: &AtomicBool) {
-    let other = open(path, 5);
+    let other = open(path, 60);
     let begun = Instant::now();
     let mut next = Duration::ZERO;
     while !stop.load(Ordering::Relaxed) {
@@ -117,7 +122,13 @@ fn write_steadily(path: &Path, often: Duration, stop: &AtomicBool) {
 }
 
 /// Errors, and how long it took.
-fn work(path: &Path, begin: &str, seconds: u64, transactions: u64) -> (u32, Duration) {
+fn work(
+    path: &Path,
+    begin: &str,
+    seconds: u64,
+    transactions: u64,
+    rest: Duration,
+) -> (u32, Duration) {
     let shop = open(path, seconds);
     let begun = Instant::now();
     let mut errors = 0;
@@ -129,8 +140,10 @@ fn work(path: &Path, begin: &str, seconds: u64, transactions: u64) -> (u32, Dura
             if !shop.is_autocommit() {
                 shop.execute_batch("ROLLBACK").expect("it is taken back");
             }
+            // Whoever fails tells a person, and does not meet the same write again at once.
+            std::thread::sleep(AFTER_ERROR);
         }
-        std::thread::sleep(REST);
+        std::thread::sleep(rest);
     }
     (errors, begun.elapsed())
 }
