@@ -67,6 +67,7 @@ impl Application {
         &mut self,
         images: &Images<'_>,
         position: &Position,
+        keep: bool,
     ) -> Result<Polite<Refreshed>, CaptureError> {
         let previous = self.captured.schema.clone();
         let (inspection, present) = self.reading(|connection| {
@@ -100,6 +101,7 @@ impl Application {
         };
 
         let moved = Moved {
+            keep,
             everything: went_back || position.schema_version.is_none() || position.file != file,
             schema: position.schema_version != Some(inspection.schema_version),
             stale: plan.stale,
@@ -130,6 +132,8 @@ struct Outdated {
 
 /// What moved.
 struct Moved {
+    /// Images of rows that are told apart as before are kept, whatever columns are new.
+    keep: bool,
     everything: bool,
     schema: bool,
     stale: BTreeSet<TableIndex>,
@@ -191,7 +195,7 @@ impl Moved {
         let added: Vec<usize> = (0..after.columns.len())
             .filter(|at| after.columns.get(*at).is_some_and(|c| !before.columns.contains(c)))
             .collect();
-        if added.iter().any(|at| has.get(*at).is_none_or(Option::is_none)) {
+        if !self.keep && added.iter().any(|at| has.get(*at).is_none_or(Option::is_none)) {
             return Fate::Cleared;
         }
         let stale = self.stale.contains(&index) || self.everything;

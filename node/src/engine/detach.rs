@@ -158,6 +158,7 @@ impl Engine {
             }
             Ok(())
         })?;
+        self.forget_shared(database.number);
         self.clear_alarm(&format!("capture:{}", database.number.0))?;
         Ok(Some((database.number, Some(branch.id))))
     }

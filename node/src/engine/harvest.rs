@@ -364,7 +364,8 @@ impl Engine {
         let is_shared = database.mode == Mode::Shared;
         let result = self.store.transaction(|transaction| -> Result<_, EngineError> {
             let images = Images::new(transaction, number.0);
-            let Polite::Done(refreshed) = application.refresh(&images, &position)? else {
+            let Polite::Done(refreshed) = application.refresh(&images, &position, is_shared)?
+            else {
                 return Ok(None);
             };
             if refreshed.went_back {

@@ -253,6 +253,7 @@ impl Engine {
         path: &Path,
     ) -> Result<(), EngineError> {
         self.remove_new(path)?;
+        self.forget_shared(number);
         self.store.transaction(|transaction| -> Result<(), EngineError> {
             Images::new(transaction, number.0).forget_rows()?;
             databases::set_path(transaction, number, path)?;
@@ -388,6 +389,7 @@ impl Engine {
         if row.state == DatabaseState::Attaching {
             self.remove_new(&row.path)?;
         }
+        self.forget_shared(row.number);
         let branches = self.store.branches_of(row.number)?;
         self.store.transaction(|transaction| forget_merged(transaction, row.number, &branches))?;
         Ok(self.clear_alarm(&interrupted(&row.name))?)

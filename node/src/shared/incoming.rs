@@ -6,12 +6,15 @@ use super::numbers::{NumberedTable, Numbers};
 use crate::capture::pack;
 use crate::store::StoreError;
 use conflict::row::{Assignment, Change, Column};
-use conflict::{Rule, SiteId, Timestamp, Version};
+use conflict::{Rule, SiteId, Timestamp, Value, Version};
 use protocol::change::{Assignment as Assigned, Operation, RowChange};
 use protocol::schema::{ColumnIndex, RowIdentity, Schema, TableIndex};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use thiserror::Error;
+
+/// Stamps so near the greatest are nobody's clock's.
+const AT_THE_END: u64 = 1 << 48;
 
 /// A change of one merged row.
 #[derive(Clone, Debug)]
@@ -74,11 +77,18 @@ impl Reading {
         if change.key.len() != table.identity_width() {
             return Err(malformed("a key of another width"));
         }
+        if change.key.contains(&Value::Null) {
+            return Err(malformed("a key with NULL in it"));
+        }
         let column = |index: ColumnIndex| {
             let number = numbered.columns.get(index.0 as usize).copied();
             number.ok_or_else(|| malformed("no such column"))
         };
         let timestamp = change.stamp.unwrap_or(stamp);
+        // A later change of the row needs a stamp above this one.
+        if timestamp.as_u64() > Timestamp::MAX.as_u64() - AT_THE_END {
+            return Err(malformed("a stamp at the end of time"));
+        }
         let version = Version { timestamp, origin: self.origin };
         let rules: BTreeMap<ColumnIndex, Rule> = change.rules.into_iter().collect();
         let rule = |index: &ColumnIndex| rules.get(index).copied().unwrap_or_default();

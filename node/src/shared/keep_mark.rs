@@ -6,6 +6,7 @@ use super::own::{Own, Stamp};
 use super::say::{Edit, Meaning, Row};
 use super::{DeskError, MergedId};
 use crate::store::{DatabaseNumber, StoreError};
+use conflict::Rule;
 use conflict::row::Assignment;
 use conflict::visible::{RowId, Shown};
 use protocol::schema::TableIndex;
@@ -75,7 +76,11 @@ pub fn keep(book: &Book<'_>, stamp: Stamp, own: &mut Own) -> Result<(), DeskErro
             if book.local.policy.gives_back(&table.name, &column.name) {
                 continue;
             }
-            let rule = book.local.policy.rule(&table.name, &column.name);
+            // Under a rule by which an earlier value wins the mark would never be meant.
+            let rule = match book.local.policy.rule(&table.name, &column.name) {
+                Rule::FirstWriter | Rule::AppendOnly => Rule::LastWriter,
+                rule => rule,
+            };
             let assignment = Assignment::Set(mark.shown.clone(), rule);
             edits.push(Edit { place: mark.column, column: column.number, assignment });
         }

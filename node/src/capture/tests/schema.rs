@@ -101,7 +101,7 @@ fn a_refresh_whose_commit_is_lost_is_repeated() {
     {
         let transaction = world.node.unchecked_transaction().unwrap();
         let images = Images::new(&transaction, 1);
-        let refreshed = world.capture.refresh(&images, &world.position).unwrap();
+        let refreshed = world.capture.refresh(&images, &world.position, false).unwrap();
         let Polite::Done(refreshed) = refreshed else { panic!("busy") };
         assert_eq!(refreshed.position.schema_version, None);
     } // the triggers are in the file, the node's own database forgot

@@ -160,7 +160,8 @@ impl World {
             }
             Reading::Moved | Reading::WentBack => {
                 self.refreshes += 1;
-                let refreshed = match self.capture.refresh(&images, &self.position).unwrap() {
+                let refreshed = match self.capture.refresh(&images, &self.position, false).unwrap()
+                {
                     Polite::Done(refreshed) => refreshed,
                     Polite::Busy => panic!("busy"),
                 };

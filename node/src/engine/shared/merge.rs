@@ -26,14 +26,22 @@ impl Engine {
         let branches = self.store.branches_of(database.number)?;
         for branch in &branches {
             if branch.applied < branch.base {
-                return match branch.base_held {
-                    true => self.merge_chunk(database, branch, attached),
-                    false => Ok(SharedStep::Even),
+                if !branch.base_held {
+                    return Ok(SharedStep::Even);
+                }
+                return match self.merge_chunk(database, branch, attached) {
+                    Err(EngineError::Encoding(what)) => self.set_aside(database, branch, &what),
+                    Err(EngineError::Desk(error)) => {
+                        self.set_aside(database, branch, &error.to_string())
+                    }
+                    other => other,
                 };
             }
         }
         for branch in &branches {
-            let own = branch.opening.opening().origin == self.identity.site;
+            // What this site's own branch says was merged when it was numbered; a former one of its
+            // own, of before a detach, is like any other.
+            let own = attached && database.branch == Some(branch.number);
             if own || self.unmergeable.contains(&branch.number) {
                 continue;
             }
@@ -49,8 +57,8 @@ impl Engine {
                 }
                 Ok(false) => {}
                 // Others are not held up.
-                Err(EngineError::Encoding(what)) => {
-                    self.set_aside(database, branch, &what)?;
+                Err(error @ (EngineError::Encoding(_) | EngineError::Desk(_))) => {
+                    self.set_aside(database, branch, &error.to_string())?;
                     return Ok(match self.load_shared(database)? {
                         true => SharedStep::Moved(Vec::new()),
                         false => SharedStep::Stuck,
@@ -125,6 +133,8 @@ impl Engine {
                 for (sequence, timestamp, body) in batches {
                     let at = match &body.schema {
                         SchemaReference::Here(schema) => {
+                            // Without a file it is the founder's schema that rows are settled under.
+                            policies |= !attached;
                             let schema = Schema::clone(schema);
                             let reading =
                                 Incoming::new(transaction, &shared.numbers, schema, origin)?;

@@ -65,6 +65,8 @@ pub(super) struct Shared {
     numbers: Numbers,
     local: Local,
     codes: BTreeMap<SiteId, String>,
+    /// The schema that all this is for.
+    schema: Schema,
     /// Whether it is to be looked at which numbers the application hands out next.
     keys_due: Cell<bool>,
     /// Since when the application's file could not be written, for being in use.
@@ -187,7 +189,12 @@ impl Engine {
             .map(|member| (member.site, member.name.to_string()))
             .collect();
         let number = database.number;
-        if self.shared.get(&number).is_some_and(|shared| shared.codes == codes) {
+        let captured = self.captures.get(&number).map(|capture| capture.application.captured());
+        let same = |shared: &Shared| {
+            shared.codes == codes
+                && captured.is_none_or(|captured| captured.schema == shared.schema)
+        };
+        if self.shared.get(&number).is_some_and(same) {
             return Ok(true);
         }
         let connection = self.store.connection();
@@ -223,7 +230,8 @@ impl Engine {
         };
         let (readings, keys_due) = (BTreeMap::new(), Cell::new(true));
         let busy_since = Cell::new(None);
-        let shared = Shared { numbers, local, codes, keys_due, busy_since, readings };
+        let schema = captured.schema;
+        let shared = Shared { numbers, local, codes, schema, keys_due, busy_since, readings };
         let (now, attached) = (self.now(), database.state == DatabaseState::Attached);
         self.store.transaction(|transaction| -> Result<(), EngineError> {
             let context = Context { connection: transaction, database: number, now };
@@ -232,6 +240,12 @@ impl Engine {
         self.shared.insert(number, shared);
         self.clear_alarm(&unfit_subject(number))?;
         Ok(true)
+    }
+
+    /// Lets go of what is known of a database beside the store: it begins or ends here.
+    pub(in crate::engine) fn forget_shared(&mut self, number: DatabaseNumber) {
+        self.shared.remove(&number);
+        self.unmergeable.clear();
     }
 
     /// Rows of a table that the application should see, up to `limit` of them behind `after`.

@@ -292,3 +292,33 @@ async fn a_file_in_use_is_waited_for() {
     assert_eq!(b.rows("SELECT phone FROM customer WHERE id = 2"), ["5"]);
     assert_eq!(a.rows("SELECT CAST(n AS TEXT) FROM stock"), ["3"]);
 }
+
+#[tokio::test]
+async fn who_joins_after_an_upgrade_has_what_it_brought() {
+    let a = Shop::founded("downtown").await;
+    // A column and tables before and behind those that are there, and a rebuild whose new column
+    // has a default that no old row can be known to have.
+    a.run(
+        "ALTER TABLE customer ADD COLUMN mail TEXT; CREATE TABLE a (id TEXT PRIMARY KEY, t TEXT);
+         INSERT INTO a VALUES ('x', 'y'); UPDATE customer SET mail = 'm' WHERE id = 1",
+    );
+    a.settle().await;
+    a.run(
+        "CREATE TABLE new_sale (id INTEGER PRIMARY KEY AUTOINCREMENT,
+           customer INTEGER REFERENCES customer(id), number TEXT UNIQUE, total REAL,
+           at TEXT NOT NULL DEFAULT (datetime('now')));
+         INSERT INTO new_sale (id, customer, number, total) SELECT * FROM sale;
+         DROP TABLE sale; ALTER TABLE new_sale RENAME TO sale",
+    );
+    a.settle().await;
+    let b = a.joining("uptown", &[]).await;
+    exchange(&[&a, &b]).await;
+    assert_alike(&[&a, &b]);
+    assert_eq!(b.rows("SELECT mail FROM customer WHERE id = 1"), ["m"]);
+    assert_eq!(b.rows("SELECT t FROM a"), ["y"]);
+    assert_eq!(b.rows("SELECT number FROM sale WHERE at IS NOT NULL"), ["INV-1"]);
+    b.run("UPDATE a SET t = 'z'; UPDATE customer SET phone = '7' WHERE id = 1");
+    exchange(&[&a, &b]).await;
+    assert_alike(&[&a, &b]);
+    assert_eq!(a.rows("SELECT t FROM a"), ["z"]);
+}
