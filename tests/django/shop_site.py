@@ -8,6 +8,7 @@ It stops at the first error that Django sees. The busy timeout is 5 s.
 """
 
 import sys
+import time
 
 import django
 from django.conf import settings
@@ -51,9 +52,10 @@ def migrate():
     Customer.objects.create(name="Ann", phone="1")
 
 
-def work(site, first, last):
+def work(site, first, last, pause):
     seller, _ = User.objects.get_or_create(username=f"seller at {site}")
     for n in range(first, last):
+        time.sleep(pause)
         with transaction.atomic():
             customer = Customer.objects.create(name=f"{site} {n}")
             order = Order.objects.create(customer=customer, seller=seller, number=f"{site}-{n}")
@@ -103,6 +105,6 @@ match sys.argv[2]:
     case "migrate":
         migrate()
     case "work":
-        work(sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+        work(sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), float(sys.argv[6]))
     case "check":
         check(*sys.argv[3:])

@@ -4,9 +4,9 @@
 use super::{Engine, EngineError, Shared, SharedStep};
 use crate::capture::{CaptureError, Held, Polite, Reading};
 use crate::engine::harvest::{Capture, Harvest, Numbering, Standing};
-use crate::shared::blocks;
 use crate::shared::conflicts::Context;
 use crate::shared::intent::{end_intent, intend, set_writes, writes};
+use crate::shared::{blocks, rekey};
 use crate::store::alarms::Severity;
 use crate::store::{BranchRow, DatabaseNumber, DatabaseRow};
 use protocol::membership::Residues;
@@ -248,14 +248,20 @@ impl Engine {
                     }
                     None => None,
                 };
+                // A row that lost its number is not taken from the application before it has
+                // another.
+                if rekey::is_due(transaction, number)? {
+                    return Ok((numbered, None));
+                }
                 let context = Context { connection: transaction, database: number, now };
                 let forms = intend(&shared.book(context))?;
                 if !forms.is_empty() {
                     set_writes(transaction, number, known + 1)?;
                 }
-                Ok((numbered, forms))
+                Ok((numbered, Some(forms)))
             })?;
             harvested = numbered.zip(notes);
+            let Some(forms) = forms else { return Ok(Polite::Busy) };
             intended = !forms.is_empty();
             idle = forms.is_empty();
             if idle {
