@@ -4,7 +4,7 @@
 //! already is told next door.
 
 use super::births::Births;
-use super::harvest::{Draft, append};
+use super::numbering::{Draft, append};
 use super::request::{AttachRequest, Attached, AttachedTable, Plan, word};
 use super::shared::with_rules;
 use super::{Engine, EngineError, EngineWorker, ProposalView};

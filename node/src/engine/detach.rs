@@ -3,7 +3,8 @@
 //! without this site, which keeps its batches.
 
 use super::attach::{BETWEEN_TRIES, PATIENCE};
-use super::harvest::{Draft, Harvest, Refresh, append};
+use super::harvest::{Harvest, Refresh};
+use super::numbering::{Draft, append};
 use super::share::forget_merged;
 use super::{Engine, EngineError, EngineWorker};
 use crate::capture::{CaptureError, Captured, Images, Polite};

@@ -1,26 +1,20 @@
-//! Numbering what the application committed: reading it (`capture`), and making it durable as the
+//! Harvesting what the application committed: reading it (`capture`), and making it durable as the
 //! branch's next batch together with the images. Each method is one step; a crash between two is
-//! repaired by beginning again at the first.
+//! repaired by beginning again at the first. What a batch is made of is `numbering`'s.
 
-use super::shared::{Shared, with_rules};
+use super::numbering::{Draft, Numbered, Numbering, Standing, append};
+use super::shared::with_rules;
 use super::{Engine, EngineError};
 use crate::capture::{
-    Application, CaptureError, Captured, Images, Limits, Marker, Notes, Polite, Position, Reading,
-    Rescan, fold,
+    Application, CaptureError, Images, Limits, Marker, Notes, Polite, Position, Reading, Rescan,
 };
 use crate::environment::Readers;
-use crate::shared::conflicts::Context;
-use crate::shared::seen::dependencies;
 use crate::store::alarms::Severity;
-use crate::store::journal::{self, NewBatch};
-use crate::store::{BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, settings};
-use conflict::{SiteId, Timestamp, WallTime};
+use crate::store::{BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError};
 use protocol::branch::Mode;
-use protocol::change::{Body, RowChange, SchemaReference};
-use protocol::schema::{Schema, TableIndex};
+use protocol::change::SchemaReference;
 use protocol::session::LocalBranch;
-use protocol::{BranchId, Frame, Meta, Sequence, flight};
-use rusqlite::Connection;
+use protocol::{BranchId, Sequence};
 use std::path::PathBuf;
 
 /// An application's database under harvest.
@@ -123,117 +117,6 @@ pub enum Refresh {
     Busy,
     /// It can't be done; an alarm says why. To be looked at again later.
     Stopped,
-}
-
-/// Who numbers what was read.
-pub(super) struct Numbering<'a> {
-    pub(super) database: DatabaseNumber,
-    pub(super) branch: &'a BranchRow,
-    /// Shared mode: the merged rows' schema.
-    pub(super) shared: Option<&'a Shared>,
-    /// Shared mode: the other branches of the database.
-    pub(super) others: &'a [BranchRow],
-    pub(super) now: WallTime,
-}
-
-/// How a capture stands.
-#[derive(Clone, Copy)]
-pub(super) struct Standing<'a> {
-    pub(super) captured: &'a Captured,
-    pub(super) rescan: &'a Rescan,
-    pub(super) schema_at: Sequence,
-    pub(super) run_open: bool,
-}
-
-/// What numbering came to, to be taken over once it is committed.
-pub(super) struct Numbered {
-    branch: Option<BranchRow>,
-    more: bool,
-    position: Position,
-    rescan: Rescan,
-}
-
-impl Numbering<'_> {
-    /// Compares what was read with the images and numbers what changed, in the caller's
-    /// transaction.
-    pub(super) fn number(
-        &self,
-        transaction: &Connection,
-        standing: Standing<'_>,
-        notes: &Notes,
-        stamp: Timestamp,
-        (key, site): (&protocol::SigningKey, SiteId),
-    ) -> Result<Numbered, EngineError> {
-        let images = Images::new(transaction, self.database.0);
-        let Standing { captured, rescan, schema_at, run_open } = standing;
-        let folded = match self.shared {
-            None => fold(notes, captured, &images, stamp)?,
-            Some(shared) => {
-                let context = self.context(transaction);
-                shared.take_own(context, notes, captured, stamp, site)?
-            }
-        };
-        let mut rescan = rescan.clone();
-        let position = rescan.advance(notes, &folded);
-        let more = notes.more || !rescan.is_done();
-        images.store_position(&position)?;
-        if folded.changes.is_empty() && run_open == more {
-            return Ok(Numbered { branch: None, more, position, rescan });
-        }
-        let dependencies = match self.shared {
-            None => Vec::new(),
-            Some(_) => dependencies(transaction, self.branch.number, self.others)?,
-        };
-        let draft = Draft { dependencies, more, ..Draft::of(schema_at, folded.changes, stamp) };
-        let branch = append(transaction, self.branch, draft, key)?;
-        Ok(Numbered { branch: Some(branch), more, position, rescan })
-    }
-
-    fn context<'c>(&self, connection: &'c Connection) -> Context<'c> {
-        Context { connection, database: self.database, now: self.now }
-    }
-}
-
-/// What is in a new batch.
-pub(super) struct Draft {
-    pub(super) dependencies: Vec<(BranchId, Sequence)>,
-    pub(super) schema: SchemaReference,
-    pub(super) cleared: Vec<TableIndex>,
-    pub(super) changes: Vec<RowChange>,
-    pub(super) stamp: Timestamp,
-    pub(super) more: bool,
-    pub(super) last: bool,
-}
-
-impl Draft {
-    /// The first batch of a branch: it brings the schema.
-    pub(super) fn first(schema: Schema, stamp: Timestamp) -> Self {
-        let schema = SchemaReference::Here(Box::new(schema));
-        Self { schema, ..Self::empty(stamp) }
-    }
-
-    /// Nothing, in a schema yet to be named.
-    fn empty(stamp: Timestamp) -> Self {
-        Self {
-            dependencies: Vec::new(),
-            schema: SchemaReference::default(),
-            cleared: Vec::new(),
-            changes: Vec::new(),
-            stamp,
-            more: false,
-            last: false,
-        }
-    }
-
-    /// Changes in the schema of an earlier batch.
-    pub(super) fn of(schema_at: Sequence, changes: Vec<RowChange>, stamp: Timestamp) -> Self {
-        Self { schema: SchemaReference::At(schema_at), changes, ..Self::empty(stamp) }
-    }
-
-    /// The last batch of a branch whose database was detached.
-    pub(super) fn last(schema_at: Sequence, stamp: Timestamp) -> Self {
-        Self { schema: SchemaReference::At(schema_at), last: true, ..Self::empty(stamp) }
-    }
 }
 
 impl Engine {
@@ -594,47 +477,4 @@ pub(super) fn behind(branch: BranchId) -> String {
 
 fn subject(number: DatabaseNumber) -> String {
     format!("capture:{}", number.0)
-}
-
-/// Numbers and signs a batch, and keeps the clock, in the caller's transaction; the branch as it
-/// is then.
-pub(super) fn append(
-    transaction: &Connection,
-    branch: &BranchRow,
-    draft: Draft,
-    key: &protocol::SigningKey,
-) -> Result<BranchRow, EngineError> {
-    let sequence = branch.held.next();
-    let meta = Meta { sequence, timestamp: draft.stamp, more: draft.more, last: draft.last };
-    let body = Body {
-        dependencies: draft.dependencies,
-        schema: draft.schema,
-        cleared: draft.cleared,
-        changes: draft.changes,
-    };
-    let frame =
-        Frame::encode(&meta, &body).map_err(|error| EngineError::Encoding(error.to_string()))?;
-    let hash = branch.hash.extend(frame.as_bytes());
-    let as_of = draft.stamp.wall_time();
-    let batch = NewBatch {
-        sequence,
-        hash,
-        timestamp: draft.stamp,
-        more: draft.more,
-        last: draft.last,
-        signature: Some(flight::sign(key, branch.id, sequence, hash)),
-        frame: frame.as_bytes(),
-        applied: Some(as_of),
-    };
-    journal::append(transaction, branch.number, &batch)?;
-    settings::set_clock(transaction, draft.stamp)?;
-    Ok(BranchRow {
-        held: sequence,
-        hash,
-        timestamp: draft.stamp,
-        applied: sequence,
-        as_of,
-        ended: branch.ended || draft.last,
-        ..branch.clone()
-    })
 }

@@ -15,6 +15,7 @@ mod fill;
 mod harvest;
 pub mod members;
 mod mirror;
+mod numbering;
 mod place;
 mod receive;
 mod request;

@@ -5,7 +5,7 @@
 
 use super::attach::{BETWEEN_TRIES, PATIENCE, added, interrupted};
 use super::fill::{Compared, Contents};
-use super::harvest::{Draft, append};
+use super::numbering::{Draft, append};
 use super::place::{Place, new_file};
 use super::request::{AttachRequest, Attached, AttachedTable, OwnContent, word};
 use super::shared::{SharedStep, with_rules};
@@ -409,8 +409,7 @@ pub(super) fn forget_merged(
         "merged_row",
         "merged_slot",
         "merged_reference",
-        "collided",
-        "staying_mark",
+        "owed",
         "settled",
         "rekeyed",
         "unwritten",

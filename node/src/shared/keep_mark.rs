@@ -2,15 +2,14 @@
 //! whose value is marked says, as a real change, that the mark is meant from now on.
 
 use super::book::Book;
+use super::owed::Owed;
 use super::own::{Own, Stamp};
 use super::say::{Edit, Meaning, Row};
 use super::{DeskError, MergedId};
-use crate::store::{DatabaseNumber, StoreError};
 use conflict::Rule;
 use conflict::row::Assignment;
 use conflict::visible::{RowId, Shown};
 use protocol::schema::TableIndex;
-use rusqlite::{Connection, params};
 
 /// Remembers a row that shows a mark which is to stay, if it is this site's to say so.
 ///
@@ -31,22 +30,10 @@ pub(super) fn note(
         }
         let set = book.now(id)?.and_then(|stored| stored.state.version(column.number));
         if set.is_some_and(|set| set.origin == book.local.site) {
-            book.connection
-                .prepare_cached("INSERT OR IGNORE INTO staying_mark VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![book.database, id.table, id.key, id.birth])?;
+            Owed::Mark.note(book.connection, book.database, id)?;
         }
     }
     Ok(())
-}
-
-/// Whether marks wait for being meant.
-///
-/// # Errors
-/// See [`StoreError`].
-pub fn is_due(connection: &Connection, database: DatabaseNumber) -> Result<bool, StoreError> {
-    Ok(connection
-        .prepare_cached("SELECT 1 FROM staying_mark WHERE database = ? LIMIT 1")?
-        .exists([database.0])?)
 }
 
 /// Says of all marks that wait that they are meant.
@@ -54,18 +41,7 @@ pub fn is_due(connection: &Connection, database: DatabaseNumber) -> Result<bool,
 /// # Errors
 /// What is stored is damaged, or can't be read or written.
 pub fn keep(book: &Book<'_>, stamp: Stamp, own: &mut Own) -> Result<(), DeskError> {
-    let mut statement = book
-        .connection
-        .prepare_cached("SELECT tbl, key, birth FROM staying_mark WHERE database = ?")?;
-    let waiting = statement
-        .query_map([book.database], |row| {
-            Ok(MergedId { table: row.get(0)?, key: row.get(1)?, birth: row.get(2)? })
-        })?
-        .collect::<Result<Vec<_>, _>>()?;
-    book.connection
-        .prepare_cached("DELETE FROM staying_mark WHERE database = ?")?
-        .execute([book.database])?;
-    for id in waiting {
+    for id in Owed::Mark.take(book.connection, book.database)? {
         let (Some(row), Some(stored)) = (book.local.row_id(&id)?, book.now(&id)?) else { continue };
         let Some(outcome) = &stored.outcome else { continue };
         let Shown::Visible { kept: false, marks, .. } = &outcome.shown else { continue };

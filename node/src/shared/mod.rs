@@ -16,6 +16,7 @@ pub mod keep_mark;
 pub mod local;
 mod merge;
 pub mod numbers;
+pub mod owed;
 pub mod own;
 pub mod policy;
 pub mod rekey;

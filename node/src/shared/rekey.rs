@@ -3,17 +3,18 @@
 //! with the rows that refer to it.
 
 use super::book::{Book, Stored};
+use super::owed::Owed;
 use super::own::{Own, Stamp};
 use super::say::{Edit, Meaning, Parent, Row};
 use super::{DeskError, MergedId, blocks};
 use crate::capture::unpack;
-use crate::store::{DatabaseNumber, StoreError};
+use crate::store::StoreError;
 use conflict::row::Assignment;
 use conflict::visible::{Reason, RowId, Shown, Store};
 use conflict::{SiteId, Value, Version};
 use protocol::membership::Residues;
 use protocol::schema::TableIndex;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{OptionalExtension, params};
 use std::collections::BTreeMap;
 
 /// Remembers a row that is to be given another number, if it is this site's to give.
@@ -28,21 +29,9 @@ pub(super) fn note(
 ) -> Result<(), StoreError> {
     let lost = matches!(shown, Shown::Parked(Reason::KeyTaken { .. }));
     if lost && id.birth()?.is_some_and(|birth| birth.origin == site) {
-        book.connection
-            .prepare_cached("INSERT OR IGNORE INTO collided VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![book.database, id.table, id.key, id.birth])?;
+        Owed::Number.note(book.connection, book.database, id)?;
     }
     Ok(())
-}
-
-/// Whether rows wait for another number.
-///
-/// # Errors
-/// See [`StoreError`].
-pub fn is_due(connection: &Connection, database: DatabaseNumber) -> Result<bool, StoreError> {
-    Ok(connection
-        .prepare_cached("SELECT 1 FROM collided WHERE database = ? LIMIT 1")?
-        .exists([database.0])?)
 }
 
 /// Gives all rows that wait another number, out of those that are this site's to hand out.
@@ -58,7 +47,7 @@ pub fn rekey(
     let birth = Version { timestamp: stamp.timestamp, origin: stamp.site };
     let mut given: BTreeMap<i64, i64> = BTreeMap::new();
     let mut moves = Moves::new();
-    for id in taken(book)? {
+    for id in Owed::Number.take(book.connection, book.database)? {
         let (Some(row), Some(stored)) = (book.local.row_id(&id)?, book.now(&id)?) else { continue };
         if !stored.state.is_live() {
             // It has gone on already; somebody who did not know refers to it.
@@ -99,22 +88,6 @@ pub fn rekey(
         }
     }
     Ok(())
-}
-
-/// The rows that waited; they do no more.
-fn taken(book: &Book<'_>) -> Result<Vec<MergedId>, DeskError> {
-    let mut statement = book
-        .connection
-        .prepare_cached("SELECT tbl, key, birth FROM collided WHERE database = ?")?;
-    let waiting = statement
-        .query_map([book.database], |row| {
-            Ok(MergedId { table: row.get(0)?, key: row.get(1)?, birth: row.get(2)? })
-        })?
-        .collect::<Result<Vec<_>, _>>()?;
-    book.connection
-        .prepare_cached("DELETE FROM collided WHERE database = ?")?
-        .execute([book.database])?;
-    Ok(waiting)
 }
 
 /// The row as which a row goes on.

@@ -197,22 +197,15 @@ CREATE TABLE written (
   count    INTEGER NOT NULL           -- the writes that the application's file has seen
 );
 
--- Rows of this site whose number another site's row has: they are given another.
-CREATE TABLE collided (
+-- Rows of which this site is to say something of its own: that one whose number another site's row
+-- has goes on under another ('number'), that a mark which is to stay is meant ('mark').
+CREATE TABLE owed (
   database INTEGER NOT NULL,
+  what     TEXT NOT NULL,
   tbl      INTEGER NOT NULL,
   key      BLOB NOT NULL,
   birth    BLOB NOT NULL,
-  PRIMARY KEY (database, tbl, key, birth)
-) WITHOUT ROWID;
-
--- Rows of this site that show a mark which is to stay: it becomes what is meant.
-CREATE TABLE staying_mark (
-  database INTEGER NOT NULL,
-  tbl      INTEGER NOT NULL,
-  key      BLOB NOT NULL,
-  birth    BLOB NOT NULL,
-  PRIMARY KEY (database, tbl, key, birth)
+  PRIMARY KEY (database, what, tbl, key, birth)
 ) WITHOUT ROWID;
 
 -- Under which number such a row went on: rows that still refer to the old one are led there.

@@ -6,11 +6,12 @@ use super::merge::malformed;
 use super::{Engine, EngineError, SharedStep, with_rules};
 use crate::capture::Captured;
 use crate::engine::decide::{OwnChange, OwnOperation};
-use crate::engine::harvest::{Draft, append};
+use crate::engine::numbering::{Draft, append};
 use crate::failure::Failure;
 use crate::shared::book::Book;
 use crate::shared::conflicts::Context;
 use crate::shared::incoming::Reading as Incoming;
+use crate::shared::owed::Owed;
 use crate::shared::own::{Own, Stamp};
 use crate::shared::seen::dependencies;
 use crate::shared::{MergedId, keep_mark, policy, rekey};
@@ -73,8 +74,8 @@ impl Engine {
             return Ok(None);
         };
         let connection = self.store.connection();
-        if !rekey::is_due(connection, database.number)?
-            && !keep_mark::is_due(connection, database.number)?
+        if !Owed::Number.is_due(connection, database.number)?
+            && !Owed::Mark.is_due(connection, database.number)?
         {
             return Ok(None);
         }

@@ -3,10 +3,12 @@
 
 use super::{Engine, EngineError, Shared, SharedStep};
 use crate::capture::{CaptureError, Held, Polite, Reading};
-use crate::engine::harvest::{Capture, Harvest, Numbering, Standing};
+use crate::engine::harvest::{Capture, Harvest};
+use crate::engine::numbering::{Numbering, Standing};
+use crate::shared::blocks;
 use crate::shared::conflicts::Context;
 use crate::shared::intent::{end_intent, intend, set_writes, writes};
-use crate::shared::{blocks, rekey};
+use crate::shared::owed::Owed;
 use crate::store::alarms::Severity;
 use crate::store::{BranchRow, DatabaseNumber, DatabaseRow};
 use protocol::membership::Residues;
@@ -250,7 +252,7 @@ impl Engine {
                 };
                 // A row that lost its number is not taken from the application before it has
                 // another.
-                if rekey::is_due(transaction, number)? {
+                if Owed::Number.is_due(transaction, number)? {
                     return Ok((numbered, None));
                 }
                 let context = Context { connection: transaction, database: number, now };

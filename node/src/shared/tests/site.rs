@@ -8,6 +8,7 @@ use crate::shared::incoming::Reading;
 use crate::shared::intent::{end_intent, intend, set_writes};
 use crate::shared::local::Local;
 use crate::shared::numbers::Numbers;
+use crate::shared::owed::Owed;
 use crate::shared::own::{Own, Stamp};
 use crate::shared::{MergedId, Policy, keep_mark, rekey};
 use crate::sql::{bind, quoted, row_values};
@@ -169,8 +170,8 @@ impl Site {
     /// What this site says of its own of what was merged; whether it says anything.
     pub fn follow_up(&mut self) -> bool {
         let database = DatabaseNumber(DATABASE);
-        if !rekey::is_due(&self.store, database).unwrap()
-            && !keep_mark::is_due(&self.store, database).unwrap()
+        if !Owed::Number.is_due(&self.store, database).unwrap()
+            && !Owed::Mark.is_due(&self.store, database).unwrap()
         {
             return false;
         }

@@ -1,0 +1,70 @@
+//! Rows of which this site is to say something of its own, which nobody else would: kept from when
+//! that is settled until it is said. What is said is told in `rekey` and `keep_mark`.
+
+use super::MergedId;
+use crate::store::{DatabaseNumber, StoreError};
+use rusqlite::{Connection, params};
+
+/// What is to be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owed {
+    /// A row whose number another site's row has goes on under another.
+    Number,
+    /// A mark that is to stay is meant.
+    Mark,
+}
+
+impl Owed {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Number => "number",
+            Self::Mark => "mark",
+        }
+    }
+
+    /// Whether any row waits for it.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn is_due(
+        self,
+        connection: &Connection,
+        database: DatabaseNumber,
+    ) -> Result<bool, StoreError> {
+        Ok(connection
+            .prepare_cached("SELECT 1 FROM owed WHERE database = ?1 AND what = ?2 LIMIT 1")?
+            .exists(params![database.0, self.as_str()])?)
+    }
+
+    /// A row waits for it.
+    pub(super) fn note(
+        self,
+        connection: &Connection,
+        database: i64,
+        row: &MergedId,
+    ) -> Result<(), StoreError> {
+        connection
+            .prepare_cached("INSERT OR IGNORE INTO owed VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![database, self.as_str(), row.table, row.key, row.birth])?;
+        Ok(())
+    }
+
+    /// The rows that waited for it; they do no more.
+    pub(super) fn take(
+        self,
+        connection: &Connection,
+        database: i64,
+    ) -> Result<Vec<MergedId>, StoreError> {
+        let wanted = params![database, self.as_str()];
+        let waiting = connection
+            .prepare_cached("SELECT tbl, key, birth FROM owed WHERE database = ?1 AND what = ?2")?
+            .query_map(wanted, |row| {
+                Ok(MergedId { table: row.get(0)?, key: row.get(1)?, birth: row.get(2)? })
+            })?
+            .collect::<Result<_, _>>()?;
+        connection
+            .prepare_cached("DELETE FROM owed WHERE database = ?1 AND what = ?2")?
+            .execute(wanted)?;
+        Ok(waiting)
+    }
+}
