@@ -275,16 +275,20 @@ impl Application {
             return Ok(Polite::Done(false));
         }
         // Notes that a power cut brings back are behind the fence: nothing to wait for.
-        self.polite("NORMAL", |connection| {
-            let Some(first) = first(connection)? else { return Ok(false) };
-            if !holds(connection, fence)? {
-                return Ok(false);
+        self.write_politely("NORMAL", |application, open| {
+            // Asked again, now that nobody can move any more.
+            if application.environment.log_moved(&application.path)? {
+                return Ok(Polite::Done(false));
+            }
+            let Some(first) = first(&open.connection)? else { return Ok(Polite::Done(false)) };
+            if !holds(&open.connection, fence)? {
+                return Ok(Polite::Done(false));
             }
             let end = fence.id.min(first.saturating_add(limit as i64));
-            connection
+            open.connection
                 .prepare_cached("DELETE FROM main._holdfast_log WHERE id < ?1")?
                 .execute([end])?;
-            Ok(end < fence.id)
+            Ok(Polite::Done(end < fence.id))
         })
     }
 
@@ -394,6 +398,11 @@ impl Application {
                     return Ok(Polite::Busy);
                 }
                 let result = work(application, open)?;
+                if wal && environment.log_moved(&path)? {
+                    // SQLite begins the -wal anew with the first frame, and lets readers in as it
+                    // does: better now, before they are looked for, than within the commit.
+                    connection.cache_flush()?;
+                }
                 if result.is_busy() || (wal && readers()?) {
                     return Ok(Polite::Busy);
                 }

@@ -91,6 +91,14 @@ pub trait Environment: Debug + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Whether all that the `-wal` of the database at `path` holds is in the file itself, so that
+    /// whoever writes next begins the `-wal` anew. It stays so while readers are shut out. `false`
+    /// where that can't be told.
+    fn log_moved(&self, path: &Path) -> io::Result<bool> {
+        let _ = path;
+        Ok(false)
+    }
+
     /// Makes what is written in the `-wal` of the database at `path` durable, through a
     /// descriptor of that file alone; nothing where there is none.
     fn sync_wal(&self, path: &Path) -> io::Result<()>;

@@ -134,6 +134,10 @@ impl Environment for Production {
         readers::let_in(path)
     }
 
+    fn log_moved(&self, path: &Path) -> io::Result<bool> {
+        readers::log_moved(path)
+    }
+
     fn sync_wal(&self, path: &Path) -> io::Result<()> {
         files::sync_wal(path)
     }

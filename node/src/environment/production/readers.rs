@@ -25,12 +25,16 @@ mod elsewhere {
     pub(in super::super) fn let_in(_: &Path) -> io::Result<()> {
         Ok(())
     }
+
+    pub(in super::super) fn log_moved(_: &Path) -> io::Result<bool> {
+        Ok(false)
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) use elsewhere::{let_in, readers, shut_out};
+pub(super) use elsewhere::{let_in, log_moved, readers, shut_out};
 #[cfg(target_os = "linux")]
-pub(super) use linux::{let_in, readers, shut_out};
+pub(super) use linux::{let_in, log_moved, readers, shut_out};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -45,6 +49,7 @@ mod linux {
     use std::fs::File;
     use std::io;
     use std::mem::ManuallyDrop;
+    use std::os::unix::fs::FileExt;
     use std::path::Path;
     use std::sync::{Mutex, PoisonError};
 
@@ -82,6 +87,17 @@ mod linux {
             Ok(())
         };
         with_shared(path, give).map(drop)
+    }
+
+    /// Whether the whole `-wal` is in the database file: the `-shm` says how many frames there are
+    /// (at 16) and how many of them were moved (at 96; <https://sqlite.org/walformat.html>).
+    pub(in super::super) fn log_moved(path: &Path) -> io::Result<bool> {
+        let number = |file: &File, at| {
+            let mut bytes = [0; 4];
+            file.read_exact_at(&mut bytes, at).map(|()| u32::from_ne_bytes(bytes))
+        };
+        let moved = |file: &File| Ok(number(file, 16)? == number(file, 96)?);
+        Ok(with_shared(path, moved)?.unwrap_or(false))
     }
 
     /// Does something with the `-shm` of the database at `path`, if there is one.

@@ -289,6 +289,29 @@ fn asking_leaves_our_own_locks_alone() {
     asker.end();
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_wal_that_is_wholly_in_the_file_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let world = Production::new();
+    assert!(!world.log_moved(&path).unwrap(), "no database at all");
+    let database = wal_database(&path);
+    let moved = || world.log_moved(&path).unwrap();
+    for _ in 0..2 {
+        database.execute_batch("INSERT INTO t VALUES(2)").unwrap();
+        assert!(!moved());
+        database.execute_batch("PRAGMA wal_checkpoint(PASSIVE)").unwrap();
+        assert!(moved());
+    }
+    // Begun anew, though not committed: still nothing in it that counts.
+    database.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES(3)").unwrap();
+    database.cache_flush().unwrap();
+    assert!(moved());
+    database.execute_batch("COMMIT").unwrap();
+    assert!(!moved());
+}
+
 #[test]
 fn commits_are_noticed_and_bursts_merged() {
     let folder = tempfile::tempdir().unwrap();
