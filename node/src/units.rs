@@ -59,6 +59,11 @@ pub fn span(seconds: f64) -> String {
     }
 }
 
+/// A number of things, in words.
+pub fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,8 +1,9 @@
 //! The shape of a database as its origin had it: what a batch's table and column numbers mean.
 //!
 //! A schema travels whole, in the batch from which on it holds, so that it takes effect in order
-//! with the data; batches after it name that batch. Only what is carried is in it: no virtual or
-//! shadow tables, nothing named `sqlite_*` or `_holdfast*`, no generated columns.
+//! with the data; batches after it name that batch. Only what is carried is in it: nothing named
+//! `sqlite_*` or `_holdfast*`, no shadow tables, no generated columns, and of virtual tables only
+//! the statement.
 
 use crate::codec::read::bounded;
 use crate::limits;
@@ -27,8 +28,7 @@ pub struct Schema {
     /// The tables that are carried, by name.
     #[serde(deserialize_with = "bounded::<{ limits::TABLES }, _, _>")]
     pub tables: Vec<Table>,
-    /// The statements that make them and what belongs to them (`sqlite_schema`), in an order in
-    /// which they can be run: tables, indexes, views, triggers.
+    /// The statements that make them and what belongs to them (`sqlite_schema`), by kind and name.
     #[serde(deserialize_with = "bounded::<{ limits::OBJECTS }, _, _>")]
     pub objects: Vec<SchemaObject>,
     /// `PRAGMA user_version`.
@@ -62,7 +62,7 @@ pub enum RowIdentity {
 /// One row of `sqlite_schema`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SchemaObject {
-    /// Table, index, view or trigger.
+    /// Table, index, view, trigger or virtual table.
     pub kind: ObjectKind,
     /// The object's name.
     pub name: String,
@@ -72,8 +72,7 @@ pub struct SchemaObject {
     pub sql: String,
 }
 
-/// The kinds of `sqlite_schema` rows, in the order in which they can be made. The numbers are
-/// part of the wire format.
+/// The kinds of `sqlite_schema` rows. The numbers are part of the wire format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "u8", try_from = "u8")]
 pub enum ObjectKind {
@@ -85,6 +84,8 @@ pub enum ObjectKind {
     View = 2,
     /// A trigger of the application.
     Trigger = 3,
+    /// A virtual table. Its content is not carried: what can be follows from tables that are.
+    Virtual = 4,
 }
 
 /// A number that no kind of `sqlite_schema` row has.
@@ -107,6 +108,7 @@ impl TryFrom<u8> for ObjectKind {
             1 => Self::Index,
             2 => Self::View,
             3 => Self::Trigger,
+            4 => Self::Virtual,
             other => return Err(UnknownKind(other)),
         })
     }

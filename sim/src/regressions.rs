@@ -106,6 +106,17 @@ pub const REGRESSIONS: &[Regression] = &[
         days: 3,
         sites: 3,
     },
+    Regression {
+        name: "a rollback journal comes back after its commit was numbered",
+        story: "A database without a write-ahead log commits by removing its journal. The node read \
+                the commit and numbered it; the power failed before the removal was durable, the \
+                journal came back, and the application's file had never seen what others held.",
+        test: "a_rollback_journal_comes_back_unless_its_removal_is_synced (sim, disk)",
+        scenario: "mix",
+        seed: 904,
+        days: 3,
+        sites: 3,
+    },
 ];
 
 #[cfg(test)]

@@ -130,12 +130,15 @@ impl BaseLoader {
     ///
     /// # Errors
     /// As [`BaseLoader::finish`].
-    pub fn finish_bare(&mut self) -> Result<Vec<LeftOut>, ApplyError> {
+    pub fn finish_bare<T>(
+        &mut self,
+        complete: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<(Vec<LeftOut>, T), ApplyError> {
         self.transaction(|connection, schema| {
             let left_out =
                 Movement::begin(connection, schema, schema, &[])?.finish(connection, schema)?;
             connection.execute_batch("DROP TABLE _holdfast_loading").doing(LOADING)?;
-            Ok(left_out)
+            Ok((left_out, complete(connection).doing(LOADING)?))
         })
     }
 

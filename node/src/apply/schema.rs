@@ -9,6 +9,8 @@
 //! The schema may move again before a run is at its end. Its rows are no state that the origin had
 //! then, and need not fit anything: [`Movement::go_on`] takes them along in stages.
 //!
+//! Virtual tables are not made here: a mirror does without them.
+//!
 //! Statements are run as the origin has them and no object is ever renamed, so that their text in
 //! `sqlite_schema` is the origin's to the letter; the end of a movement checks that.
 
@@ -102,7 +104,7 @@ impl Movement {
         cleared: &[TableIndex],
     ) -> Result<Self, ApplyError> {
         check(new)?;
-        let wanted: BTreeSet<&SchemaObject> = new.objects.iter().collect();
+        let wanted: BTreeSet<&SchemaObject> = made_here(new).collect();
         let existing = objects(connection)?;
         let goes = |object: &&SchemaObject| !wanted.contains(object);
         // Whatever belongs to a table or view that goes, goes with it.
@@ -209,9 +211,7 @@ impl Movement {
         connection.pragma_update(None, "user_version", new.user_version).doing(MOVING)?;
         connection.pragma_update(None, "application_id", new.application_id).doing(MOVING)?;
         let made: BTreeSet<SchemaObject> = objects(connection)?.into_iter().collect();
-        let wanted: BTreeSet<SchemaObject> = new
-            .objects
-            .iter()
+        let wanted: BTreeSet<SchemaObject> = made_here(new)
             .filter(|object| !left_out.iter().any(|left_out| left_out.object == **object))
             .cloned()
             .collect();
@@ -224,6 +224,11 @@ impl Movement {
             ))),
         }
     }
+}
+
+/// What is made of a schema.
+fn made_here(schema: &Schema) -> impl Iterator<Item = &SchemaObject> {
+    schema.objects.iter().filter(|object| object.kind != ObjectKind::Virtual)
 }
 
 /// What `sqlite_schema` has, ours and SQLite's own left out.
@@ -256,6 +261,7 @@ fn make(connection: &Connection, object: &SchemaObject) -> Result<(), ApplyError
         ObjectKind::Index => &["CREATE INDEX ", "CREATE UNIQUE INDEX "],
         ObjectKind::View => &["CREATE VIEW "],
         ObjectKind::Trigger => &["CREATE TRIGGER "],
+        ObjectKind::Virtual => &[],
     };
     if !starts.iter().any(|start| object.sql.starts_with(start)) {
         return Err(ApplyError::malformed(format!("{} is made by another statement", object.name)));
@@ -455,7 +461,7 @@ fn same_name(a: &str, b: &str) -> bool {
 
 fn word(kind: ObjectKind) -> &'static str {
     match kind {
-        ObjectKind::Table => "TABLE",
+        ObjectKind::Table | ObjectKind::Virtual => "TABLE",
         ObjectKind::Index => "INDEX",
         ObjectKind::View => "VIEW",
         ObjectKind::Trigger => "TRIGGER",

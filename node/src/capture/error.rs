@@ -40,6 +40,9 @@ pub enum CaptureError {
         /// What to do about it.
         remedy: String,
     },
+    /// A trigger of the application did not let a row of another site in or out.
+    #[error("a trigger in {} refuses rows of other sites: {}", .0.display(), .1)]
+    Trigger(PathBuf, String),
     /// SQLite failed on the application's database.
     #[error("SQLite failed on {}: {}", .0.display(), .1)]
     Application(PathBuf, #[source] rusqlite::Error),
@@ -92,6 +95,7 @@ impl CaptureError {
                  file back."
             }
             Self::Refused { remedy, .. } => remedy,
+            Self::Trigger(..) => "Mend the trigger, or let triggers of that table stay silent.",
             Self::Application(..) | Self::File(..) => {
                 "Check the file, its disk and its permissions."
             }

@@ -206,8 +206,8 @@ impl Reader<'_> {
                 "virtual" => self.find(
                     Weight::Note,
                     Some(&name),
-                    format!("{name} is a virtual table and is not carried"),
-                    "Its content must follow from tables that are.",
+                    format!("{name} is a virtual table: its content is not carried"),
+                    "It must follow from tables that are.",
                 ),
                 _ => {}
             }
@@ -433,20 +433,24 @@ impl Reader<'_> {
         )?;
         let rows = statement
             .query_map([], |row| {
+                let sql: String = row.get(3)?;
                 let kind = match row.get::<_, String>(0)?.as_str() {
+                    // So SQLite begins all of them.
+                    "table" if sql.starts_with("CREATE VIRTUAL TABLE ") => ObjectKind::Virtual,
                     "table" => ObjectKind::Table,
                     "index" => ObjectKind::Index,
                     "view" => ObjectKind::View,
                     _ => ObjectKind::Trigger,
                 };
-                Ok(SchemaObject { kind, name: row.get(1)?, table: row.get(2)?, sql: row.get(3)? })
+                Ok(SchemaObject { kind, name: row.get(1)?, table: row.get(2)?, sql })
             })?
             .collect::<rusqlite::Result<Vec<_>>>()?;
         // A trigger bears its table's name as its statement wrote it, in whatever case.
         let mut owners: BTreeSet<String> =
             tables.iter().map(|table| table.name.to_ascii_lowercase()).collect();
-        let views = rows.iter().filter(|object| object.kind == ObjectKind::View);
-        owners.extend(views.map(|view| view.name.to_ascii_lowercase()));
+        let whole =
+            |object: &&SchemaObject| matches!(object.kind, ObjectKind::View | ObjectKind::Virtual);
+        owners.extend(rows.iter().filter(whole).map(|object| object.name.to_ascii_lowercase()));
         let mut objects: Vec<SchemaObject> = rows
             .into_iter()
             .filter(|object| {

@@ -40,5 +40,5 @@ pub use inspect::{Finding, InspectedTable, Inspection, JournalMode, UniqueIndex,
 pub use install::Polite;
 pub use refresh::Refreshed;
 pub use rescan::{Rescan, Slice, Work};
-pub use statement::{IndexStatement, index_statement};
+pub use statement::{IndexStatement, index_statement, virtual_module};
 pub use write::{Form, Held};

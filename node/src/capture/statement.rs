@@ -1,6 +1,6 @@
-//! Takes a `CREATE INDEX` statement apart, as far as SQLite itself does not tell: the terms that
-//! are indexed and the condition of a partial index. It checks nothing: SQLite took the
-//! statement.
+//! Takes statements apart, as far as SQLite itself does not tell: the terms that an index is on and
+//! the condition of a partial one; the module of a virtual table. It checks nothing: SQLite took
+//! the statement.
 
 /// What an index is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,13 @@ pub fn index_statement(sql: &str) -> Option<IndexStatement<'_>> {
     }
     let terms = terms.iter().all(|term| !term.contains("--")).then_some(terms);
     Some(IndexStatement { terms, condition })
+}
+
+/// The module of a `CREATE VIRTUAL TABLE` statement.
+pub fn virtual_module(sql: &str) -> Option<&str> {
+    let behind = sql.get(word(sql, "using")? + "using".len()..)?;
+    let name = behind.split('(').next()?.trim();
+    Some(name.trim_matches(['"', '\'', '`', '[', ']']))
 }
 
 /// A byte outside of quotes and comments, and the parentheses around it: an opening one counts
@@ -145,5 +152,17 @@ mod tests {
         assert_eq!((noted.terms, noted.condition), (None, Some("c")));
         assert_eq!(index_statement("CREATE UNIQUE INDEX i ON t(a) WHERE b -- why"), None);
         assert_eq!(index_statement("CREATE TABLE t"), None);
+    }
+
+    #[test]
+    fn the_module_of_a_virtual_table_is_found() {
+        for (sql, module) in [
+            ("CREATE VIRTUAL TABLE a USING fts5(b, content='using c(')", Some("fts5")),
+            ("CREATE VIRTUAL TABLE \"my using\" using \"fts4\" (b)", Some("fts4")),
+            ("CREATE VIRTUAL TABLE a USING dbstat", Some("dbstat")),
+            ("CREATE TABLE a (b)", None),
+        ] {
+            assert_eq!(virtual_module(sql), module, "{sql}");
+        }
     }
 }

@@ -2,16 +2,18 @@
 //! removed, and rows are put there, in one polite transaction that counts itself in the marker. In
 //! it the file is asked and read first, so that nothing is written over what was not harvested.
 
-use super::application::{Application, Open};
+use super::application::{Application, Open, last_note};
 use super::error::CaptureError;
 use super::harvest::{Limits, Reading};
 use super::images::{Captured, Position};
 use super::install::{Fault, Polite};
-use super::triggers::MARKER;
+use super::triggers::{LOG, MARKER};
 use crate::sql::bind;
 use conflict::Value;
 use protocol::schema::TableIndex;
-use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// What stands under a key from now on.
@@ -98,35 +100,83 @@ impl Held<'_> {
         self.application.read_on(self.open, position, Limits::default(), None)
     }
 
-    /// Puts the rows in their places, and says that this is the write of that number.
+    /// Puts the rows in their places, and says that this is the write of that number. In the tables
+    /// `with_triggers` the application's triggers run as if it had written the rows itself.
     ///
     /// # Errors
-    /// A row is refused, or the file can't be written.
-    pub fn put(&mut self, forms: &[Form], number: i64) -> Result<(), CaptureError> {
+    /// A row is refused ([`CaptureError::Trigger`]: by a trigger), or the file can't be written.
+    pub fn put(
+        &mut self,
+        forms: &[Form],
+        with_triggers: &BTreeSet<TableIndex>,
+        number: i64,
+    ) -> Result<(), CaptureError> {
+        let (followed, silent): (Vec<&Form>, Vec<&Form>) =
+            forms.iter().partition(|form| with_triggers.contains(&form.table));
+        let connection = &self.open.connection;
+        let newest = last_note(connection).map_err(|error| self.failed(error))?;
         // All that must go, before anything comes: rows may swap unique values.
-        let put = || -> rusqlite::Result<()> {
-            for form in forms {
-                let Some(table) = self.application.tables.get(form.table.0 as usize) else {
-                    continue;
-                };
-                let mut delete = self.open.connection.prepare_cached(&table.delete)?;
-                bind(&mut delete, &form.key)?;
-                delete.raw_execute()?;
+        for step in [Self::remove, Self::insert] {
+            for form in &silent {
+                step(self, form).map_err(|error| self.failed(error))?;
             }
-            for form in forms {
-                let (Some(table), Some(row)) =
-                    (self.application.tables.get(form.table.0 as usize), &form.row)
-                else {
-                    continue;
-                };
-                let mut insert = self.open.connection.prepare_cached(&table.insert)?;
-                bind(&mut insert, row)?;
-                insert.raw_execute()?;
+            if !followed.is_empty() {
+                self.with_triggers(|| followed.iter().try_for_each(|form| step(self, form)))?;
+            }
+        }
+        let count = || {
+            if !followed.is_empty() {
+                // Our own triggers ran too, and what they noted is what was written here.
+                let newest = newest.map_or(0, |newest| newest.id);
+                let sql = format!("DELETE FROM main.{LOG} WHERE id > ?1");
+                connection.prepare_cached(&sql)?.execute([newest])?;
             }
             let sql = format!("UPDATE main.{MARKER} SET writes = ?1");
-            self.open.connection.prepare_cached(&sql)?.execute([number]).map(drop)
+            connection.prepare_cached(&sql)?.execute([number]).map(drop)
         };
-        put().map_err(|error| self.failed(error))
+        count().map_err(|error| self.failed(error))
+    }
+
+    fn remove(&self, form: &Form) -> rusqlite::Result<()> {
+        let table = self.application.tables.get(form.table.0 as usize);
+        let Some(table) = table else { return Ok(()) };
+        let mut delete = self.open.connection.prepare_cached(&table.delete)?;
+        bind(&mut delete, &form.key)?;
+        delete.raw_execute().map(drop)
+    }
+
+    fn insert(&self, form: &Form) -> rusqlite::Result<()> {
+        let table = self.application.tables.get(form.table.0 as usize);
+        let (Some(table), Some(row)) = (table, &form.row) else { return Ok(()) };
+        let mut insert = self.open.connection.prepare_cached(&table.insert)?;
+        bind(&mut insert, row)?;
+        match insert.raw_execute()? {
+            1 => Ok(()),
+            // RAISE(IGNORE) of a trigger: the row would count as one that the application removed.
+            inserted => Err(rusqlite::Error::StatementChangedRows(inserted)),
+        }
+    }
+
+    /// Does something with the application's triggers at work.
+    fn with_triggers(
+        &self,
+        work: impl FnOnce() -> rusqlite::Result<()>,
+    ) -> Result<(), CaptureError> {
+        let switch = |on| {
+            let switched =
+                self.open.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, on);
+            switched.map(drop).map_err(|error| self.failed(error))
+        };
+        switch(true)?;
+        let done = work().map_err(|error| match error.sqlite_error_code() {
+            // What a trigger says by RAISE, lacks, or breaks; the rest is the file's.
+            None | Some(ErrorCode::ConstraintViolation | ErrorCode::Unknown) => {
+                CaptureError::Trigger(self.application.path().to_owned(), error.to_string())
+            }
+            Some(_) => self.failed(error),
+        });
+        switch(false)?;
+        done
     }
 
     fn failed(&self, error: rusqlite::Error) -> CaptureError {

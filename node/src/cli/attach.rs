@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use node::control::{self, Request};
 use node::engine::{AttachRequest, Attached, OwnContent};
 use node::failure::Failure;
+use node::units::counted;
 use protocol::Name;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -24,7 +25,8 @@ pub struct Arguments {
     /// Where the group shares it and PATH holds something else: set that file aside
     #[arg(long, conflicts_with = "merge")]
     adopt: bool,
-    /// Where the group shares it and PATH holds something else: make that a part of it
+    /// Where the group shares it and PATH holds something else: make that a part of it. Of a row
+    /// that both have the group's values count, and `conflicts` lists the others
     #[arg(long)]
     merge: bool,
     /// Convert keys that several sites can't hand out into ones that they can
@@ -121,8 +123,4 @@ fn text(attached: &Attached) -> String {
         counted(rows, "row")
     );
     text
-}
-
-fn counted(count: u64, thing: &str) -> String {
-    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }

@@ -82,7 +82,8 @@ impl Engine {
             .filter(|member| !member.removed)
             .map(|member| (member.name.to_string(), member.site))
             .collect();
-        let parsed = policy::parse(subject, rule, &schema, &sites)?;
+        let policy = Policy::read(self.store.connection(), database.number, self.identity.site)?;
+        let parsed = policy::parse(subject, rule, &schema, &policy, &sites)?;
         let set = RuleSet {
             database: name.to_string(),
             rule: parsed.choice.spelled(|site| self.site_name(site)),

@@ -6,7 +6,7 @@ use super::shared::without_rules;
 use super::{Engine, EngineError, Form};
 use crate::apply::{BaseLoader, LeftOut};
 use crate::capture::{CaptureError, Captured, Images, PackedKey, inspect, pack};
-use crate::shared::pack_version;
+use crate::shared::{Effects, Policy, Stance, pack_version, virtual_tables};
 use crate::sql::{bind, quoted, row_values};
 use crate::store::{DatabaseNumber, StoreError};
 use conflict::Value;
@@ -19,8 +19,8 @@ use std::path::Path;
 const ROWS_AT_ONCE: usize = 500;
 
 /// Through the rows that the application should see, table by table.
-struct Walk {
-    captured: Captured,
+pub(super) struct Walk {
+    pub(super) captured: Captured,
     table: u32,
     after: Option<Vec<u8>>,
     /// The rows of the present table, as far as it was walked through.
@@ -28,7 +28,7 @@ struct Walk {
 }
 
 /// The next rows of a walk.
-enum Stride {
+pub(super) enum Stride {
     /// Some of this table.
     Rows(TableIndex, Vec<Form>),
     /// This table has no more; so many it had.
@@ -38,7 +38,7 @@ enum Stride {
 }
 
 impl Walk {
-    fn new(
+    pub(super) fn new(
         engine: &mut Engine,
         number: DatabaseNumber,
         schema: &Schema,
@@ -49,7 +49,11 @@ impl Walk {
         Ok(Self { captured, table: 0, after: None, count: 0 })
     }
 
-    fn next(&mut self, engine: &mut Engine, number: DatabaseNumber) -> Result<Stride, EngineError> {
+    pub(super) fn next(
+        &mut self,
+        engine: &mut Engine,
+        number: DatabaseNumber,
+    ) -> Result<Stride, EngineError> {
         let index = TableIndex(self.table);
         let (Some(table), Some(logged)) =
             (self.captured.schema.table(index), self.captured.number(index))
@@ -90,18 +94,26 @@ pub(super) struct Filling {
     walk: Walk,
     loader: BaseLoader,
     chunk: u64,
+    schema: Schema,
+    effects: Effects,
+    /// The tables whose triggers run for rows of other sites.
+    followed: Vec<String>,
 }
 
 impl Filling {
     /// Completes the file and closes it: durable, without a `-wal`. What a person should
     /// know.
-    pub(super) fn finish(mut self) -> Result<Vec<String>, EngineError> {
-        let left_out = self.loader.finish_bare()?;
-        self.loader.close()?;
+    pub(super) fn finish(self) -> Result<Vec<String>, EngineError> {
+        let Self { mut loader, schema, effects, followed, .. } = self;
+        let (left_out, mut findings) = loader.finish_bare(|connection| {
+            virtual_tables::complete(connection, &schema, &followed, |name| effects.writes(name))
+        })?;
+        loader.close()?;
         let told = |LeftOut { object, reason }: LeftOut| {
             format!("{} can't be made here and is left out: {reason}.", object.name)
         };
-        Ok(left_out.into_iter().map(told).collect())
+        findings.extend(left_out.into_iter().map(told));
+        Ok(findings)
     }
 }
 
@@ -136,7 +148,7 @@ pub(super) struct Comparing {
 }
 
 impl Engine {
-    fn group_schema(&self, number: DatabaseNumber) -> Result<Schema, EngineError> {
+    pub(super) fn group_schema(&self, number: DatabaseNumber) -> Result<Schema, EngineError> {
         let branch = self
             .store
             .founding_branch(number)?
@@ -158,8 +170,13 @@ impl Engine {
         })?;
         let mut content = [0; 32];
         content[..16].copy_from_slice(id.0.as_bytes());
-        let loader = BaseLoader::open(&*self.environment, file, content, schema)?;
-        Ok(Filling { walk, loader, chunk: 0 })
+        let policy = Policy::read(self.store.connection(), number, self.identity.site)?;
+        let effects = Effects::of(&schema)?;
+        let runs = |place| matches!(effects.stance(&schema, &policy, place), Stance::Run(_));
+        let tables = schema.tables.iter().enumerate().filter(|(place, _)| runs(*place));
+        let followed = tables.map(|(_, table)| table.name.clone()).collect();
+        let loader = BaseLoader::open(&*self.environment, file, content, schema.clone())?;
+        Ok(Filling { walk, loader, chunk: 0, schema, effects, followed })
     }
 
     /// Writes some more rows; whether all are written.
@@ -258,7 +275,7 @@ impl Comparing {
 }
 
 /// Which tables differ, in words.
-fn other_tables(there: &Schema, group: &Schema) -> Option<String> {
+pub(super) fn other_tables(there: &Schema, group: &Schema) -> Option<String> {
     for table in &group.tables {
         let name = &table.name;
         match there.find(name).and_then(|index| there.table(index)) {
@@ -286,6 +303,20 @@ fn other_rows(table: &str, there: u64, group: u64, differs: bool) -> Option<Stri
 
 /// Whether a table has all these rows, bit for bit.
 fn holds_all(connection: &Connection, table: &Table, forms: &[Form]) -> rusqlite::Result<bool> {
+    for form in forms {
+        if row_at(connection, table, &form.key)?.as_ref() != Some(&form.row) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The row that a table has under a key, as SQLite compares keys.
+pub(super) fn row_at(
+    connection: &Connection,
+    table: &Table,
+    values: &[Value],
+) -> rusqlite::Result<Option<Vec<Value>>> {
     let columns: Vec<String> = table.columns.iter().map(|column| quoted(column)).collect();
     let key: Vec<String> = match &table.identity {
         RowIdentity::Key(key) => {
@@ -301,18 +332,10 @@ fn holds_all(connection: &Connection, table: &Table, forms: &[Form]) -> rusqlite
         quoted(&table.name),
         terms.join(" AND ")
     ))?;
-    for form in forms {
-        bind(&mut select, &form.key)?;
-        let mut rows = select.raw_query();
-        let found: Option<Vec<Value>> = match rows.next()? {
-            Some(row) => Some(row_values(row, 0, columns.len())?),
-            None => None,
-        };
-        if found.as_ref() != Some(&form.row) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    bind(&mut select, values)?;
+    let mut rows = select.raw_query();
+    let found = rows.next()?.map(|row| row_values(row, 0, columns.len()));
+    found.transpose()
 }
 
 fn row_count(connection: &Connection, table: &str) -> rusqlite::Result<u64> {

@@ -172,7 +172,7 @@ impl Engine {
     pub fn sync_application(&mut self, number: DatabaseNumber) -> Result<(), EngineError> {
         let path = self.store.database(number)?.path;
         self.environment
-            .sync_wal(&path)
+            .sync_committed(&path)
             .map_err(|error| super::file_error(&format!("syncing {}", path.display()), error))
     }
 

@@ -14,6 +14,7 @@ mod detach;
 mod fill;
 mod harvest;
 pub mod members;
+mod merge_in;
 mod mirror;
 mod numbering;
 mod place;

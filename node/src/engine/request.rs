@@ -141,12 +141,6 @@ impl Engine {
         };
         let mode = request.mode.unwrap_or(Mode::Mirror);
         match joined {
-            Some(_) if request.content == OwnContent::Merge => Err(Failure::refused(
-                "This version can't make a file's own content a part of what the group shares.",
-                "Use --adopt, which sets the file aside, and enter what is missing by the \
-                 application.",
-            )
-            .into()),
             Some(number) => Ok(Plan::Join(number)),
             None if request.content != OwnContent::Refuse => Err(Failure::refused(
                 format!("As far as this site knows, the group shares no database {name}."),

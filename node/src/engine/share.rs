@@ -5,6 +5,7 @@
 
 use super::attach::{BETWEEN_TRIES, PATIENCE, added, interrupted};
 use super::fill::{Compared, Contents};
+use super::merge_in::MergedIn;
 use super::numbering::{Draft, append};
 use super::place::{Place, new_file};
 use super::request::{AttachRequest, Attached, AttachedTable, OwnContent, word};
@@ -88,6 +89,13 @@ async fn bring_in(
     let target = path.clone();
     engine.step("join.begin", move |engine| engine.begin_join(number, &target)).await?;
     merge(engine, number).await?;
+    if taken && request.content == OwnContent::Merge {
+        let findings = merge_in(engine, number, path.clone()).await?;
+        let wal = request.wal;
+        politely(engine, "join.install", move |engine| engine.install_joined(number, &path, wal))
+            .await?;
+        return Ok((None, findings));
+    }
     if taken {
         let file = path.clone();
         let mut comparing = politely(engine, "join.compare", move |engine| {
@@ -147,6 +155,31 @@ async fn bring_in(
         .await?;
     let aside = engine.step("join.place", move |engine| engine.put_in_place(&path, taken)).await?;
     Ok((aside, findings))
+}
+
+/// Lays out the content of a file that becomes a part of the group's; what a person should know.
+async fn merge_in(
+    engine: &EngineWorker,
+    number: DatabaseNumber,
+    path: PathBuf,
+) -> Result<Vec<String>, EngineError> {
+    let mut merging = politely(engine, "join.lay_out", move |engine| {
+        engine.begin_merging_in(number, &path).map(Some)
+    })
+    .await?;
+    loop {
+        let merged = engine
+            .step("join.lay_out", move |engine| engine.merge_some_in(number, merging))
+            .await?;
+        match merged {
+            MergedIn::Going(back) => merging = back,
+            MergedIn::Busy(back) => {
+                merging = back;
+                tokio::time::sleep(BETWEEN_TRIES).await;
+            }
+            MergedIn::Done(findings) => return Ok(findings),
+        }
+    }
 }
 
 /// Repeats a step while somebody is at the file, for a while.
@@ -256,6 +289,9 @@ impl Engine {
         self.forget_shared(number);
         self.store.transaction(|transaction| -> Result<(), EngineError> {
             Images::new(transaction, number.0).forget_rows()?;
+            transaction
+                .prepare_cached("DELETE FROM unwritten WHERE database = ?")?
+                .execute([number.0])?;
             databases::set_path(transaction, number, path)?;
             databases::set_state(transaction, number, DatabaseState::Attaching)?;
             Ok(())
@@ -354,10 +390,6 @@ impl Engine {
             let draft = Draft { dependencies, ..Draft::first(with_rules(&schema), stamp) };
             append(transaction, &added(transaction, id)?, draft, key)?;
             databases::set_state(transaction, number, DatabaseState::Attached)?;
-            // The file was made of all that was to be written, or found to hold it.
-            transaction
-                .prepare_cached("DELETE FROM unwritten WHERE database = ?")?
-                .execute([number.0])?;
             Ok(())
         })?;
         self.clear_alarm(&interrupted(&row.name))?;

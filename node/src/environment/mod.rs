@@ -99,9 +99,10 @@ pub trait Environment: Debug + Send + Sync + 'static {
         Ok(false)
     }
 
-    /// Makes what is written in the `-wal` of the database at `path` durable, through a
-    /// descriptor of that file alone; nothing where there is none.
-    fn sync_wal(&self, path: &Path) -> io::Result<()>;
+    /// Makes what was committed to the database at `path` durable, without a descriptor of its file:
+    /// what is in its `-wal`; or, where there is none, that its rollback journal is gone, since one
+    /// that comes back with a power cut takes back what was committed.
+    fn sync_committed(&self, path: &Path) -> io::Result<()>;
 
     /// Writes the `-wal` of the database at `path` again as far as it is whole ([`wal::rewrite`]),
     /// and makes it durable; nothing where there is none. After a sync that failed the system may

@@ -138,8 +138,8 @@ impl Environment for Production {
         readers::log_moved(path)
     }
 
-    fn sync_wal(&self, path: &Path) -> io::Result<()> {
-        files::sync_wal(path)
+    fn sync_committed(&self, path: &Path) -> io::Result<()> {
+        files::sync_committed(path)
     }
 
     fn rewrite_wal(&self, path: &Path) -> io::Result<()> {

@@ -3,9 +3,9 @@
 //! capture itself is told by [`crate::capture::inspect()`].
 
 use super::blocks::{self, BLOCK, LIMIT};
-use super::convert::{self, is_rowid, says_autoincrement, tokens};
-use super::{Desk, DeskError};
-use crate::capture::{Finding, InspectedTable, Inspection, Weight};
+use super::convert::{self, is_rowid, says_autoincrement};
+use super::{Desk, DeskError, Effects, Policy, Stance, Why, virtual_tables};
+use crate::capture::{Finding, InspectedTable, Inspection, Weight, virtual_module};
 use crate::sql::quoted;
 use protocol::schema::{ObjectKind, RowIdentity, Schema, Table};
 use rusqlite::{Connection, OptionalExtension};
@@ -25,16 +25,17 @@ pub fn findings(
 ) -> rusqlite::Result<Vec<Finding>> {
     let mut fit = Fit { connection, schema: &inspection.schema, findings: Vec::new() };
     let autoincrements = autoincrements(&inspection.schema);
+    let effects = Effects::of(&inspection.schema)?;
     let tables = inspection.schema.tables.iter().zip(&inspection.tables).zip(autoincrements);
     for ((table, inspected), autoincrement) in tables {
         if fit.key(table)? && is_rowid(table, inspected) {
             fit.numbers(table, autoincrement, convert_keys)?;
         }
         fit.foreign_keys(table, inspected)?;
-        fit.triggers(table);
+        fit.triggers(table, &effects);
     }
     fit.desk()?;
-    fit.virtual_tables()?;
+    fit.virtual_tables(&effects)?;
     fit.findings.sort();
     Ok(fit.findings)
 }
@@ -343,24 +344,37 @@ impl Fit<'_> {
             .optional()
     }
 
-    fn triggers(&mut self, table: &Table) {
+    fn triggers(&mut self, table: &Table, effects: &Effects) {
         let belongs = |name: &str| name.eq_ignore_ascii_case(&table.name);
         let names: Vec<&str> = (self.schema.objects.iter())
             .filter(|object| object.kind == ObjectKind::Trigger && belongs(&object.table))
             .map(|object| object.name.as_str())
             .collect();
-        if !names.is_empty() {
-            let names = names.join(", ");
-            self.find(
-                Weight::Note,
-                Some(&table.name),
-                format!(
-                    "triggers of {} ({names}) stay silent when rows of other sites are written",
-                    table.name
-                ),
-                "What they change in shared tables arrives as changes of those.",
-            );
+        if names.is_empty() {
+            return;
         }
+        let Some(place) = self.schema.find(&table.name) else { return };
+        let which = format!("triggers of {} ({})", table.name, names.join(", "));
+        let silent = format!("{which} stay silent when rows of other sites are written");
+        let (what, remedy) = match effects.stance(self.schema, &Policy::default(), place.0 as usize)
+        {
+            Stance::Run(written) => {
+                let written = written.join(", ");
+                let what = format!("{which} run for rows of other sites too");
+                (what, format!("They write what stays here alone: {written}."))
+            }
+            Stance::Silent(Why::Writes(_)) => {
+                (silent, "What they change in shared tables arrives as changes of those.".into())
+            }
+            Stance::Silent(Why::Unclear) => {
+                (silent, "They need what only the application has.".into())
+            }
+            Stance::Silent(Why::Chosen) => {
+                let run = format!("`policy … {} triggers run` has them run.", table.name);
+                (silent, run)
+            }
+        };
+        self.find(Weight::Note, Some(&table.name), what, remedy);
     }
 
     /// What the desk refuses, told for every table by itself, so that none hides another.
@@ -397,7 +411,15 @@ impl Fit<'_> {
         }
     }
 
-    fn virtual_tables(&mut self) -> rusqlite::Result<()> {
+    /// Whether triggers that run for all rows keep a virtual table up to date.
+    fn is_followed(&self, name: &str, effects: &Effects) -> bool {
+        (0..self.schema.tables.len()).any(|place| {
+            let stance = effects.stance(self.schema, &Policy::default(), place);
+            matches!(stance, Stance::Run(written) if written.iter().any(|one| one == name))
+        })
+    }
+
+    fn virtual_tables(&mut self, effects: &Effects) -> rusqlite::Result<()> {
         let tables = self
             .connection
             .prepare_cached(
@@ -408,11 +430,13 @@ impl Fit<'_> {
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<Vec<(String, String)>>>()?;
         for (name, sql) in tables {
-            let module = module(&sql).to_ascii_lowercase();
-            // Views of an FTS table's words: nothing to go stale.
-            if ["fts5vocab", "fts4aux", "fts3tokenize"].contains(&module.as_str()) {
+            if self.is_followed(&name, effects) {
                 continue;
             }
+            if virtual_tables::is_vocabulary(&sql) {
+                continue;
+            }
+            let module = virtual_module(&sql).unwrap_or_default().to_ascii_lowercase();
             let remedy = match module.as_str() {
                 "fts3" | "fts4" | "fts5" => {
                     let name = quoted(&name);
@@ -433,14 +457,6 @@ impl Fit<'_> {
         }
         Ok(())
     }
-}
-
-/// CREATE VIRTUAL TABLE name USING module: the module.
-fn module(sql: &str) -> &str {
-    let tokens = tokens(sql);
-    let using = tokens.iter().position(|token| token.is(sql, "USING"));
-    let module = using.and_then(|using| tokens.get(using + 1)).map(|token| token.text(sql));
-    module.unwrap_or_default().trim_matches(['"', '\'', '`', '[', ']'])
 }
 
 #[cfg(test)]

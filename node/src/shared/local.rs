@@ -3,14 +3,14 @@
 
 use super::fit::autoincrements;
 use super::numbers::Numbers;
-use super::{Desk, DeskError, MergedId, Policy};
+use super::{Desk, DeskError, Effects, MergedId, Policy, Stance};
 use crate::capture::Captured;
 use conflict::row::Column;
 use conflict::visible::{RowId, Table as Place};
 use conflict::{SiteId, Value};
 use protocol::schema::{RowIdentity, TableIndex};
 use rusqlite::Connection;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub struct LocalTable {
     pub collides: bool,
     /// Whether its rows stay at their site.
     pub stays: bool,
+    /// Whether the application's triggers run when rows of other sites are written.
+    pub triggers_run: bool,
 }
 
 /// One column.
@@ -79,6 +81,7 @@ impl Local {
         let parking = parking.filter(|(_, table)| !policy.keeps_parent(&table.name));
         let desk = Desk::new(schema, codes)?.parking(parking.map(|(place, _)| place).collect());
         let autoincrements = autoincrements(schema);
+        let effects = Effects::of(schema)?;
         let mut tables = Vec::new();
         for (at, table) in schema.tables.iter().enumerate() {
             let RowIdentity::Key(key) = &table.identity else {
@@ -109,6 +112,7 @@ impl Local {
                 collides: desk.hands_out_keys(Place(at as u32))?
                     && policy.collides(&table.name, true),
                 stays: policy.is_local(&table.name),
+                triggers_run: matches!(effects.stance(schema, &policy, at), Stance::Run(_)),
             });
         }
         let places = tables.iter().enumerate().map(|(at, table)| (table.number, at)).collect();
@@ -119,6 +123,12 @@ impl Local {
     pub fn numbered(&self) -> Vec<&str> {
         let numbered = self.tables.iter().filter(|table| table.autoincrement);
         numbered.map(|table| table.name.as_str()).collect()
+    }
+
+    /// The tables whose triggers run for rows of other sites.
+    pub fn with_triggers(&self) -> BTreeSet<TableIndex> {
+        let tables = self.tables.iter().enumerate().filter(|(_, table)| table.triggers_run);
+        tables.map(|(at, _)| TableIndex(at as u32)).collect()
     }
 
     /// A table by its place in the schema.

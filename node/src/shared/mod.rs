@@ -9,6 +9,7 @@ pub mod book;
 pub mod conflicts;
 pub mod convert;
 mod desk;
+mod effects;
 pub mod fit;
 pub mod incoming;
 pub mod intent;
@@ -25,8 +26,10 @@ pub mod seen;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod virtual_tables;
 
 pub use desk::{Desk, DeskError, Referred};
+pub use effects::{Effects, Stance, Why};
 pub use policy::Policy;
 
 use crate::capture::{CaptureError, pack, unpack};

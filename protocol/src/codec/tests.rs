@@ -79,7 +79,7 @@ fn any_schema() -> impl Strategy<Value = Schema> {
     ];
     let table = (".{0,9}", vec(".{0,9}", 0..4), identity)
         .prop_map(|(name, columns, identity)| Table { name, columns, identity });
-    let object = (0_u8..4, ".{0,9}", ".{0,9}", ".{0,40}").prop_map(|(kind, name, table, sql)| {
+    let object = (0_u8..5, ".{0,9}", ".{0,9}", ".{0,40}").prop_map(|(kind, name, table, sql)| {
         SchemaObject { kind: ObjectKind::try_from(kind).unwrap(), name, table, sql }
     });
     (vec(table, 0..3), vec(object, 0..3), any::<i32>(), any::<i32>()).prop_map(

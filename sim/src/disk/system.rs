@@ -117,11 +117,16 @@ impl Disk {
     }
 
     /// Makes the `-wal` of a database durable.
-    pub(crate) fn sync_wal(&self, process: &Process, path: &Path) -> io::Result<()> {
-        let wal = format!("{}-wal", text(path));
-        Ok(self.act(process, |state| match state.names.find(&wal) {
-            Some(inode) => state.sync(inode),
-            None => Ok(()),
+    pub(crate) fn sync_committed(&self, process: &Process, path: &Path) -> io::Result<()> {
+        let (wal, journal) = (format!("{}-wal", text(path)), format!("{}-journal", text(path)));
+        Ok(self.act(process, |state| {
+            if let Some(inode) = state.names.find(&wal) {
+                return state.sync(inode);
+            }
+            if let Some(inode) = state.names.find(&journal) {
+                state.sync(inode)?;
+            }
+            state.sync_folder(parent(&wal))
         })?)
     }
 

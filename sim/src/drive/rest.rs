@@ -2,7 +2,7 @@
 //! all must be safe, equal and quiet.
 
 use super::{Checked, Drive};
-use crate::faults::stands_for_good;
+use crate::faults::{is_of_fork, stands_for_good};
 use crate::plan::At;
 use node::demo::compare::{Comparison, compare};
 use node::status::{AlarmStatus, PeerStatus};
@@ -62,7 +62,7 @@ impl Drive<'_> {
             self.look_at_shared_content().await?;
         }
         self.look_at_equality()?;
-        self.look_at_the_burned()?;
+        self.look_at_the_burned().await?;
         self.look_at_journals()?;
         self.look_at_alarms().await?;
         self.look_at_quiet().await
@@ -203,8 +203,9 @@ impl Drive<'_> {
         compare(original.path(), mirror.path()).map_err(|error| error.to_string())
     }
 
-    /// A: what a site that burned down had called safe is at every other site, and they agree.
-    fn look_at_the_burned(&mut self) -> Checked {
+    /// A: what a site that is lost had called safe is at every other site, and they agree; unless its
+    /// disk had lied to it, so that it numbered twice, and that is told.
+    async fn look_at_the_burned(&mut self) -> Checked {
         for origin in self.places() {
             if !self.shops[origin.0].burned || !self.shops[origin.0].attached {
                 continue;
@@ -222,7 +223,8 @@ impl Drive<'_> {
                 "{} had been told that commit {promised} was safe; the others show {shown:?}",
                 self.name(origin)
             ));
-            if least < promised || !agree {
+            let excused = agree || self.is_fork_told().await;
+            if least < promised || !excused {
                 return Err(self.broken(
                     "A: what was called safe survives the loss of a disk",
                     format!(
@@ -234,6 +236,23 @@ impl Drive<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a site tells of two lines of batches, where one could have come about.
+    async fn is_fork_told(&self) -> bool {
+        if !self.checker.do_alarms_stand() {
+            return false;
+        }
+        for at in self.places() {
+            if self.shops[at.0].burned {
+                continue;
+            }
+            let status = self.world.try_status(self.name(at)).await;
+            if status.is_some_and(|status| status.alarms.iter().any(is_of_fork)) {
+                return true;
+            }
+        }
+        false
     }
 
     /// H: at rest nothing is left to be told, but what somebody damaged for good, and forks and

@@ -83,6 +83,7 @@ impl Drive<'_> {
         if let Err(what) = whole {
             self.tell(format!("{name}'s journal is spoiled: {what}"));
             self.checker.rotten(at, at);
+            self.note_standing().await;
             self.give_up(at).await?;
             return Ok(true);
         }

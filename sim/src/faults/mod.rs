@@ -13,7 +13,7 @@ mod rot;
 mod scripts;
 mod telling;
 
-pub(crate) use telling::stands_for_good;
+pub(crate) use telling::{is_of_fork, stands_for_good};
 
 use crate::chronicle::Span;
 use crate::drive::{Checked, Drive, Item, own};

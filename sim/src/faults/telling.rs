@@ -16,7 +16,8 @@ pub(crate) fn stands_for_good(alarm: &AlarmStatus) -> bool {
     is_of_fork(alarm) || alarm.what.contains("not genuine")
 }
 
-fn is_of_fork(alarm: &AlarmStatus) -> bool {
+/// Whether an alarm tells of two lines of batches of one branch.
+pub(crate) fn is_of_fork(alarm: &AlarmStatus) -> bool {
     alarm.what.contains("hold different batches")
 }
 

@@ -122,8 +122,8 @@ impl Environment for SimEnvironment {
         self.files(path)?.let_readers_in(&self.boot.process, path)
     }
 
-    fn sync_wal(&self, path: &Path) -> io::Result<()> {
-        self.files(path)?.sync_wal(&self.boot.process, path)
+    fn sync_committed(&self, path: &Path) -> io::Result<()> {
+        self.files(path)?.sync_committed(&self.boot.process, path)
     }
 
     fn rewrite_wal(&self, path: &Path) -> io::Result<()> {

@@ -80,7 +80,7 @@ impl Environment for Files {
     fn readers(&self, _: &Path) -> io::Result<Readers> {
         unreachable!("a mirror needs files alone")
     }
-    fn sync_wal(&self, _: &Path) -> io::Result<()> {
+    fn sync_committed(&self, _: &Path) -> io::Result<()> {
         unreachable!("a mirror needs files alone")
     }
     fn rewrite_wal(&self, _: &Path) -> io::Result<()> {

@@ -7,7 +7,7 @@ mod own;
 mod write;
 
 use super::{Engine, EngineError};
-use crate::capture::{Captured, Folded, Images, Notes};
+use crate::capture::{Captured, Folded, Images, Notes, pack};
 use crate::shared::book::Book;
 use crate::shared::conflicts::{self, Context};
 use crate::shared::incoming::Reading as Incoming;
@@ -20,10 +20,12 @@ use crate::store::alarms::Severity;
 use crate::store::{
     BranchNumber, BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, stored,
 };
+use conflict::row::{Loser, Lost, Reason};
+use conflict::visible::Table as Place;
 use conflict::{SiteId, Timestamp, Value, Version, WallTime};
 use protocol::change::SchemaReference;
 use protocol::limits::Limits;
-use protocol::schema::Schema;
+use protocol::schema::{Schema, TableIndex};
 use protocol::session::LocalBranch;
 use protocol::{Frame, Sequence};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -71,6 +73,8 @@ pub(super) struct Shared {
     keys_due: Cell<bool>,
     /// Since when the application's file could not be written, for being in use.
     busy_since: Cell<Option<WallTime>>,
+    /// Whether a trigger refused rows of others: then they are written without triggers.
+    triggers_refused: Cell<bool>,
     /// By branch, the schema that its batches are in, and since which.
     readings: BTreeMap<BranchNumber, (Sequence, Incoming)>,
 }
@@ -229,9 +233,16 @@ impl Engine {
             Err(error) => return Err(error.into()),
         };
         let (readings, keys_due) = (BTreeMap::new(), Cell::new(true));
-        let busy_since = Cell::new(None);
-        let schema = captured.schema;
-        let shared = Shared { numbers, local, codes, schema, keys_due, busy_since, readings };
+        let shared = Shared {
+            numbers,
+            local,
+            codes,
+            schema: captured.schema,
+            keys_due,
+            busy_since: Cell::new(None),
+            triggers_refused: Cell::new(false),
+            readings,
+        };
         let (now, attached) = (self.now(), database.state == DatabaseState::Attached);
         self.store.transaction(|transaction| -> Result<(), EngineError> {
             let context = Context { connection: transaction, database: number, now };
@@ -239,6 +250,7 @@ impl Engine {
         })?;
         self.shared.insert(number, shared);
         self.clear_alarm(&unfit_subject(number))?;
+        self.clear_alarm(&write::triggers_subject(number))?;
         Ok(true)
     }
 
@@ -246,6 +258,45 @@ impl Engine {
     pub(in crate::engine) fn forget_shared(&mut self, number: DatabaseNumber) {
         self.shared.remove(&number);
         self.unmergeable.clear();
+    }
+
+    /// Whether one key may mean several rows in a table.
+    pub(in crate::engine) fn collides(&self, number: DatabaseNumber, table: TableIndex) -> bool {
+        let shared = self.shared.get(&number);
+        let table = shared.and_then(|shared| shared.local.tables.get(table.0 as usize));
+        table.is_some_and(|table| table.collides)
+    }
+
+    /// Notes what a file held of a row before it joined, where the group's values count now.
+    pub(in crate::engine) fn note_left_behind(
+        &mut self,
+        number: DatabaseNumber,
+        table: TableIndex,
+        key: &[Value],
+        values: &[Value],
+    ) -> Result<(), EngineError> {
+        let (now, site) = (self.now(), self.identity.site);
+        let Some(shared) = self.shared.get(&number) else { return Ok(()) };
+        self.store.transaction(|transaction| -> Result<(), EngineError> {
+            let context = Context { connection: transaction, database: number, now };
+            let book = shared.book(context);
+            let table = shared.local.table(Place(table.0))?;
+            let id = MergedId { table: table.number, key: pack(key), birth: Vec::new() };
+            let Some(stored) = book.now(&id)? else { return Ok(()) };
+            // Older than anything that was ever said.
+            let version = Version { timestamp: Timestamp::ZERO, origin: site };
+            let columns = table.columns.iter().zip(values);
+            let lost: Vec<Lost> = columns
+                .filter(|(column, _)| !column.in_key && !column.stays)
+                .map(|(column, value)| Lost {
+                    loser: Loser::Set(column.number, value.clone()),
+                    version,
+                    winner: stored.state.version(column.number).unwrap_or(version),
+                    reason: Reason::LaterWriter,
+                })
+                .collect();
+            Ok(conflicts::note_lost(context, &id, Some(&stored.state), &lost, &|_, _| false)?)
+        })
     }
 
     /// Rows of a table that the application should see, up to `limit` of them behind `after`.

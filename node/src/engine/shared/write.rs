@@ -12,6 +12,8 @@ use crate::shared::owed::Owed;
 use crate::store::alarms::Severity;
 use crate::store::{BranchRow, DatabaseNumber, DatabaseRow};
 use protocol::membership::Residues;
+use protocol::session::LocalBranch;
+use std::collections::BTreeSet;
 
 /// Seconds of an application's file in use without a pause after which a person is told.
 const LONG_BUSY: f64 = 600.0;
@@ -94,6 +96,10 @@ impl Engine {
         let written = match written {
             Ok(written) => written,
             Err(EngineError::Capture(error)) if error.is_busy() => Written::Busy,
+            Err(EngineError::Capture(error @ CaptureError::Trigger(..))) => {
+                self.captures.insert(number, capture);
+                return self.silence_triggers(database, &error, moved);
+            }
             Err(EngineError::Capture(error)) => {
                 let what = format!("{} can't be written: {error}.", database.name);
                 self.raise(
@@ -125,6 +131,29 @@ impl Engine {
                 Ok(if moved.is_empty() { SharedStep::Busy } else { SharedStep::Moved(moved) })
             }
         }
+    }
+
+    /// A trigger refused a row: the rows are written without triggers from now on, since what others
+    /// wrote must not wait for it.
+    fn silence_triggers(
+        &mut self,
+        database: &DatabaseRow,
+        error: &CaptureError,
+        moved: Vec<LocalBranch>,
+    ) -> Result<SharedStep, EngineError> {
+        if let Some(shared) = self.shared.get(&database.number) {
+            shared.triggers_refused.set(true);
+        }
+        self.raise(
+            triggers_subject(database.number),
+            Severity::Warning,
+            Some(database.number),
+            format!("{}: {error}. They are written without triggers now.", database.name),
+            "What triggers keep up to date (full-text search, for instance) goes stale: mend the \
+             trigger and restart the node, or say `policy … TABLE triggers silent`; then build \
+             anew what it keeps.",
+        )?;
+        Ok(if moved.is_empty() { SharedStep::Busy } else { SharedStep::Moved(moved) })
     }
 
     /// The application's file was in use; a person is told once that goes on for long.
@@ -237,7 +266,7 @@ impl Engine {
             let stamp = clock.stamp_noted(noted.unwrap_or(now), now)?;
             if notes.is_some() {
                 let path = &database.path;
-                environment.sync_wal(path).map_err(|error| {
+                environment.sync_committed(path).map_err(|error| {
                     crate::engine::file_error(&path.display().to_string(), error)
                 })?;
             }
@@ -269,7 +298,11 @@ impl Engine {
             if idle {
                 return Ok(Polite::Busy); // all is as it should be: nothing to commit
             }
-            held.put(&forms, known + 1)?;
+            let running = match shared.triggers_refused.get() {
+                true => BTreeSet::new(),
+                false => shared.local.with_triggers(),
+            };
+            held.put(&forms, &running, known + 1)?;
             raise(held, shared, residues)?;
             Ok(Polite::Done(()))
         });
@@ -302,6 +335,11 @@ enum Written {
 fn raise(held: &Held<'_>, shared: &Shared, residues: Residues) -> Result<(), EngineError> {
     blocks::raise(held.connection(), &shared.local.numbered(), residues, blocks::BLOCK)
         .map_err(|error| CaptureError::application(held.path(), error).into())
+}
+
+/// The alarm that triggers refuse rows.
+pub(super) fn triggers_subject(database: DatabaseNumber) -> String {
+    format!("triggers:{}", database.0)
 }
 
 fn write_subject(database: DatabaseNumber) -> String {

@@ -323,8 +323,6 @@ async fn other_content_is_refused_or_set_aside() {
     own.execute_batch("CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT)").unwrap();
     own.execute("INSERT INTO item (name) VALUES ('mine')", []).unwrap();
 
-    let merge = AttachRequest { content: OwnContent::Merge, ..other.request("club.db") };
-    assert_eq!(other.refused(merge, &["This version"]).await, FailureKind::Refused);
     let adopt = AttachRequest { content: OwnContent::SetAside, ..other.request("club.db") };
     let kind = other.refused(adopt.clone(), &["open in another program"]).await;
     assert_eq!(kind, FailureKind::Unable);

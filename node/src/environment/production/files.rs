@@ -54,12 +54,16 @@ pub(super) fn identity_of(data: &fs::Metadata) -> FileIdentity {
     FileIdentity { device: data.dev(), inode: data.ino() }
 }
 
-pub(super) fn sync_wal(path: &Path) -> io::Result<()> {
-    // SQLite holds no locks on the -wal, so this descriptor may be closed.
-    match if_present(File::open(beside(path, "-wal")?))? {
-        Some(wal) => wal.sync_data(),
-        None => Ok(()),
+pub(super) fn sync_committed(path: &Path) -> io::Result<()> {
+    // SQLite holds no locks on either, so these descriptors may be closed.
+    if let Some(wal) = if_present(File::open(beside(path, "-wal")?))? {
+        return wal.sync_data();
     }
+    let journal = beside(path, "-journal")?;
+    if let Some(journal) = if_present(File::open(&journal))? {
+        journal.sync_data()?;
+    }
+    File::open(parent(&journal))?.sync_all()
 }
 
 pub(super) fn rewrite_wal(path: &Path) -> io::Result<()> {

@@ -170,10 +170,10 @@ fn the_wal_is_synced_where_there_is_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let world = Production::new();
-    world.sync_wal(&path).unwrap();
+    world.sync_committed(&path).unwrap();
     world.rewrite_wal(&path).unwrap();
     let database = wal_database(&path);
-    world.sync_wal(&path).unwrap();
+    world.sync_committed(&path).unwrap();
     let wal = std::fs::read(files::beside(&path, "-wal").unwrap()).unwrap();
     world.rewrite_wal(&path).unwrap();
     assert_eq!(std::fs::read(files::beside(&path, "-wal").unwrap()).unwrap(), wal);
@@ -282,7 +282,7 @@ fn asking_leaves_our_own_locks_alone() {
     for _ in 0..3 {
         let world = Production::new();
         assert_eq!(world.readers(&path).unwrap(), Readers::None, "our own are invisible");
-        world.sync_wal(&path).unwrap();
+        world.sync_committed(&path).unwrap();
     }
     let (asker, seen) = Other::start("ask", &path);
     assert_eq!(seen, "Some");
@@ -374,7 +374,7 @@ fn our_own_reads_are_no_notice() {
     for _ in 0..20 {
         let reader = open(&path);
         assert_eq!(count(&reader), 1);
-        Production::new().sync_wal(&path).unwrap();
+        Production::new().sync_committed(&path).unwrap();
     }
     // Notices come in order: all of the reads come before that of this file.
     std::fs::write(&fence, "x").unwrap();

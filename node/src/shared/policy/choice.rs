@@ -80,9 +80,6 @@ const WORDS: [(Setting, &str, Choice, Place); 14] = [
     (Setting::GiveBack, "no", Choice::KeepMark, Place::Both),
 ];
 
-/// Rules that this version knows by name and does not carry out.
-const NOT_YET: [Choice; 1] = [Choice::Run];
-
 impl Setting {
     /// Its name in an entry.
     pub fn as_str(self) -> &'static str {
@@ -165,11 +162,6 @@ impl Choice {
     /// Whether it is what holds where nothing was chosen.
     pub fn is_default(self) -> bool {
         matches!(self, Self::LastWriter | Self::KeepParent | Self::Silent | Self::GiveBack)
-    }
-
-    /// Whether this version carries it out.
-    pub fn is_supported(self) -> bool {
-        !NOT_YET.contains(&self)
     }
 
     fn words(self) -> Option<&'static (Setting, &'static str, Self, Place)> {

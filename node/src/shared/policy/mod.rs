@@ -188,9 +188,10 @@ impl Policy {
         !self.table_has(table, Choice::ParkChild)
     }
 
-    /// Whether the application's triggers on a table run for changes of others.
-    pub fn triggers_run(&self, table: &str) -> bool {
-        self.table_has(table, Choice::Run)
+    /// Whether the application's triggers on a table are to run for changes of others, where that
+    /// was chosen.
+    pub fn triggers_run(&self, table: &str) -> Option<bool> {
+        self.choice(table, "", Setting::Triggers).map(|choice| choice == Choice::Run)
     }
 
     /// Whether a marked value of a column returns when it is free: as chosen for the column, else
@@ -292,7 +293,7 @@ mod tests {
             assert!(!policy.is_local("item") && !policy.column_is_local("item", "stock"));
             assert!(!policy.is_whole_row("item") && !policy.is_append_only("item"));
             assert!(policy.collides("item", true) && !policy.collides("item", false));
-            assert!(policy.keeps_parent("item") && !policy.triggers_run("item"));
+            assert!(policy.keeps_parent("item") && policy.triggers_run("item").is_none());
             assert!(policy.gives_back("item", "name"));
         }
     }
@@ -332,7 +333,7 @@ mod tests {
         assert!(policy.is_append_only("log") && !policy.is_append_only("item"));
         assert!(policy.collides("item", false) && !policy.collides("log", true));
         assert!(!policy.keeps_parent("sale") && policy.keeps_parent("item"));
-        assert!(policy.triggers_run("sale") && !policy.triggers_run("item"));
+        assert_eq!(policy.triggers_run("sale"), Some(true));
         assert!(!policy.gives_back("sale", "number") && policy.gives_back("sale", "note"));
         assert!(policy.gives_back("item", "name"));
     }

@@ -3,8 +3,9 @@
 
 use super::choice::{Choice, nearest};
 use super::shape::{self, ColumnShape, TableShape};
-use super::{Entry, TABLE};
+use super::{Entry, Policy, TABLE};
 use crate::failure::Failure;
+use crate::shared::effects::{Effects, Stance, Why};
 use conflict::SiteId;
 use protocol::schema::{Schema, Table};
 
@@ -30,7 +31,8 @@ struct Subject<'s> {
     column: Option<(&'s str, &'s ColumnShape)>,
 }
 
-/// Reads `TABLE` or `TABLE.COLUMN` and a rule. `sites`: the members by name.
+/// Reads `TABLE` or `TABLE.COLUMN` and a rule. `sites`: the members by name; `policy`: the rules in
+/// force.
 ///
 /// # Errors
 /// There is no such table, column, rule or site (usage); or the rule can't work there (refused).
@@ -38,11 +40,10 @@ pub fn parse(
     subject: &str,
     rule: &str,
     schema: &Schema,
+    policy: &Policy,
     sites: &[(String, SiteId)],
 ) -> Result<Parsed, Failure> {
-    let shapes = shape::read(schema).map_err(|error| {
-        Failure::unable(format!("The schema can't be read: {error}."), "This is a bug.")
-    })?;
+    let shapes = shape::read(schema).map_err(unreadable)?;
     let subject = find(subject, schema, &shapes)?;
     let choice = Choice::parse(rule, sites).map_err(|near| {
         Failure::usage(
@@ -61,16 +62,17 @@ pub fn parse(
         };
         return Err(Failure::usage(format!("`{spelled}` is a rule for {place}."), remedy));
     }
-    if !choice.is_supported() {
-        return Err(Failure::refused(
-            format!("This version does not carry out `{spelled}` yet."),
-            "Leave the rule as it is until a later version.",
-        ));
+    if choice == Choice::Run {
+        subject.check_triggers(schema, policy)?;
     }
     let warnings = subject.check(choice, &spelled)?;
     let (table, column) = (subject.table.name.clone(), subject.column.map(|(name, _)| name));
     let entry = Entry::new(&table, column, choice);
     Ok(Parsed { entry, column: column.map(str::to_owned), table, choice, warnings })
+}
+
+fn unreadable(error: rusqlite::Error) -> Failure {
+    Failure::unable(format!("The schema can't be read: {error}."), "This is a bug.")
 }
 
 fn find<'s>(
@@ -117,6 +119,27 @@ fn find<'s>(
 }
 
 impl Subject<'_> {
+    /// Whether the table's triggers can run for rows of other sites.
+    fn check_triggers(&self, schema: &Schema, policy: &Policy) -> Result<(), Failure> {
+        let table = &self.table.name;
+        let Some(place) = schema.find(table) else { return Ok(()) };
+        let effects = Effects::of(schema).map_err(unreadable)?;
+        match effects.stance(schema, policy, place.0 as usize) {
+            Stance::Silent(Why::Writes(written)) => Err(Failure::refused(
+                format!(
+                    "Triggers of {table} write {written}, whose rows come from the other sites \
+                     themselves: they would count twice."
+                ),
+                format!("If its rows need not travel, say `policy … {written} local` first."),
+            )),
+            Stance::Silent(Why::Unclear) => Err(Failure::refused(
+                format!("Triggers of {table} need what only the application has."),
+                "They run where the application writes, and nowhere else.",
+            )),
+            Stance::Silent(Why::Chosen) | Stance::Run(_) => Ok(()),
+        }
+    }
+
     /// What speaks against a rule.
     fn check(&self, choice: Choice, spelled: &str) -> Result<Vec<String>, Failure> {
         let table = &self.table.name;
@@ -175,6 +198,8 @@ mod tests {
                 "CREATE TABLE Item (sku TEXT PRIMARY KEY, Stock INTEGER, note TEXT NOT NULL,
                                     shelf TEXT NOT NULL DEFAULT '');
                  CREATE TABLE sale (id INTEGER PRIMARY KEY, item TEXT REFERENCES item (sku));
+                 CREATE TRIGGER sold AFTER INSERT ON sale BEGIN
+                     UPDATE item SET stock = stock - 1 WHERE sku = new.item; END;
                  CREATE TABLE \"old.sale\" (id INTEGER PRIMARY KEY, \"a.b\" REAL);",
             )
             .unwrap();
@@ -182,7 +207,14 @@ mod tests {
     }
 
     fn read(subject: &str, rule: &str) -> Result<Parsed, Failure> {
-        parse(subject, rule, &schema(), &[("uptown".to_owned(), SiteId::from_bytes([2; 16]))])
+        let policy = Policy::default();
+        parse(
+            subject,
+            rule,
+            &schema(),
+            &policy,
+            &[("uptown".to_owned(), SiteId::from_bytes([2; 16]))],
+        )
     }
 
     fn entry(subject: &str, rule: &str) -> (String, String, String, String) {
@@ -237,7 +269,8 @@ mod tests {
         assert!(refused("item.note", "local").contains("no default"));
         assert!(read("item.shelf", "local").unwrap().warnings.is_empty());
         assert!(refused("sale.item", "counter").contains("no amount"));
-        assert!(refused("item", "triggers run").contains("yet"));
+        assert!(read("item", "triggers run").is_ok());
+        assert!(refused("sale", "triggers run").contains("write Item"));
         assert!(read("item", "triggers silent").is_ok());
         let warned = |subject, rule| read(subject, rule).unwrap().warnings.join("");
         assert!(warned("item.shelf", "counter").contains("holds text"));

@@ -61,17 +61,11 @@ const DOCUMENTS: [&str; 8] =
     ["invoice", "receipt", "document", "voucher", "ticket", "bill", "order", "quote"];
 const NUMBERS: [&str; 7] = ["no", "nr", "num", "number", "code", "name", "ref"];
 
-/// The rules that a schema makes likely and this version carries out, by table and column.
+/// The rules that a schema makes likely, by table and column.
 ///
 /// # Errors
 /// SQLite fails, in memory.
 pub fn propose(schema: &Schema) -> rusqlite::Result<Vec<Proposal>> {
-    let mut found = likely(schema)?;
-    found.retain(|proposal| proposal.choice.is_supported());
-    Ok(found)
-}
-
-fn likely(schema: &Schema) -> rusqlite::Result<Vec<Proposal>> {
     let mut found = Vec::new();
     for (table, shape) in schema.tables.iter().zip(shape::read(schema)?) {
         if is_own_affair(table, &shape) {
@@ -161,7 +155,7 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(sql).unwrap();
         let schema = inspect(&connection, None).unwrap().schema;
-        let found = likely(&schema).unwrap().into_iter();
+        let found = propose(&schema).unwrap().into_iter();
         found
             .map(|proposal| {
                 let column = proposal.column.map(|column| format!(".{column}")).unwrap_or_default();
@@ -198,19 +192,5 @@ mod tests {
                 "sale.receipt_no give-back no",
             ]
         );
-    }
-
-    #[test]
-    fn only_what_is_carried_out_is_proposed() {
-        let connection = Connection::open_in_memory().unwrap();
-        connection
-            .execute_batch(
-                "CREATE TABLE sale (id INTEGER PRIMARY KEY, invoice_no TEXT UNIQUE, points INT)",
-            )
-            .unwrap();
-        let schema = inspect(&connection, None).unwrap().schema;
-        let found = propose(&schema).unwrap();
-        assert!(found.iter().any(|proposal| proposal.choice == Choice::Counter));
-        assert!(found.iter().all(|proposal| proposal.choice.is_supported()));
     }
 }

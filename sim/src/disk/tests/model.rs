@@ -305,7 +305,22 @@ fn a_durable_look_shows_what_a_cut_would_leave() {
         };
         assert_eq!(sum(disk.look(&path("some.db")).unwrap()), 3);
         assert_eq!(sum(disk.look_durable(&path("some.db")).unwrap()), 1);
-        disk.sync_wal(&program.process, &path("some.db")).unwrap();
+        disk.sync_committed(&program.process, &path("some.db")).unwrap();
+        assert_eq!(sum(disk.look_durable(&path("some.db")).unwrap()), 3);
+    });
+}
+
+#[test]
+fn a_rollback_journal_comes_back_unless_its_removal_is_synced() {
+    with_disk(1, |disk| {
+        let program = Program::start(disk, "some.db");
+        program.run("PRAGMA synchronous = EXTRA; CREATE TABLE t (x); INSERT INTO t VALUES (1)");
+        program.run("PRAGMA synchronous = FULL; INSERT INTO t VALUES (2)");
+        let sum = |connection: rusqlite::Connection| {
+            connection.query_row("SELECT sum(x) FROM t", [], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        assert_eq!(sum(disk.look_durable(&path("some.db")).unwrap()), 1);
+        disk.sync_committed(&program.process, &path("some.db")).unwrap();
         assert_eq!(sum(disk.look_durable(&path("some.db")).unwrap()), 3);
     });
 }
