@@ -3,6 +3,7 @@
 //! not decided here.
 
 use super::local::Local;
+use super::meant::As;
 use super::numbers::Numbers;
 use super::{DeskError, MergedId};
 use crate::capture::{Images, PackedKey};
@@ -112,13 +113,7 @@ impl<'a> Book<'a> {
     /// # Errors
     /// See [`StoreError`].
     pub fn births(&self, table: i64, key: &[u8]) -> Result<Vec<MergedId>, StoreError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT birth FROM merged_row WHERE database = ?1 AND tbl = ?2 AND key = ?3",
-        )?;
-        let rows = statement.query_map(params![self.database, table, key], |row| {
-            Ok(MergedId { table, key: key.to_vec(), birth: row.get(0)? })
-        })?;
-        let mut found: Vec<MergedId> = rows.collect::<Result<_, _>>()?;
+        let mut found = self.births_before(table, key)?;
         let first = MergedId { table, key: key.to_vec(), birth: Vec::new() };
         let open = self.open.borrow();
         let open = open.range(first..).map(|(id, _)| id);
@@ -128,6 +123,22 @@ impl<'a> Book<'a> {
             }
         }
         Ok(found)
+    }
+
+    /// All rows of one key before what is being merged: until [`Book::finish`] is at its end, those
+    /// that are kept.
+    pub(super) fn births_before(
+        &self,
+        table: i64,
+        key: &[u8],
+    ) -> Result<Vec<MergedId>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT birth FROM merged_row WHERE database = ?1 AND tbl = ?2 AND key = ?3",
+        )?;
+        let rows = statement.query_map(params![self.database, table, key], |row| {
+            Ok(MergedId { table, key: key.to_vec(), birth: row.get(0)? })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// The row that the application sees under a key, as images pack it.
@@ -166,58 +177,6 @@ impl<'a> Book<'a> {
             }
             Some(_) => None,
         })
-    }
-
-    /// The merged state of a row as f needs it.
-    ///
-    /// # Errors
-    /// As [`Book::visible_at`].
-    pub fn meant(&self, row: &RowId, stored: &Stored) -> Result<Meant, DeskError> {
-        let Stored { state, parents, .. } = stored;
-        let table = self.local.table(row.table)?;
-        let stays = table.columns.iter().any(|column| column.stays);
-        let image = match stays {
-            true => self.image(table.number, &row.key)?,
-            false => None,
-        };
-        let mut values = Vec::with_capacity(table.columns.len());
-        for (place, column) in table.columns.iter().enumerate() {
-            values.push(match table.key.iter().position(|key| *key == place) {
-                Some(at) => row.key.get(at).cloned().unwrap_or(Value::Null),
-                None if column.stays => image
-                    .as_ref()
-                    .and_then(|image| image.get(place).cloned())
-                    .unwrap_or_else(|| column.default.clone()),
-                None => state.value(column.number).unwrap_or_else(|| column.default.clone()),
-            });
-        }
-        let mut references = Vec::new();
-        for referred in self.local.desk.references(row.table, &values)? {
-            let columns = self.local.desk.columns_of(referred.foreign_key)?;
-            let birth = columns.iter().find_map(|place| {
-                let column = table.columns.get(*place)?.number;
-                let set = state.version(column)?;
-                parents.iter().find(|known| (known.column, known.set) == (column, set))
-            });
-            let key = referred.values.into_iter().map(|(_, value)| value).collect();
-            references.push(Reference {
-                foreign_key: referred.foreign_key,
-                parent: RowId { table: referred.table, key, birth: birth.map(|known| known.birth) },
-            });
-        }
-        let (life, rank) = match (state.is_live(), state.rank()) {
-            (true, Some(rank)) => (Life::Live, rank),
-            (false, Some(rank)) => (Life::Dead, rank),
-            (_, None) => (Life::Unborn, state.greatest().ok_or(DeskError::Unknown("empty row"))?),
-        };
-        Ok(Meant { life, rank, values, references, remembered: Vec::new() })
-    }
-
-    /// What stands in the application's table under a key, as last written or harvested.
-    fn image(&self, table: i64, key: &[Value]) -> Result<Option<Vec<Value>>, DeskError> {
-        let images = Images::new(self.connection, self.database);
-        let found = images.get(table, &PackedKey::new(key))?;
-        Ok(found.map(|image| crate::capture::unpack(&image.row)).transpose()?)
     }
 
     /// Keeps a row.
@@ -363,7 +322,7 @@ impl<'a> Book<'a> {
         Ok(())
     }
 
-    fn named(&self, row: &Row<'_>) -> rusqlite::Result<MergedId> {
+    pub(super) fn named(&self, row: &Row<'_>) -> rusqlite::Result<MergedId> {
         Ok(MergedId { table: row.get(0)?, key: row.get(1)?, birth: row.get(2)? })
     }
 
@@ -376,7 +335,7 @@ impl<'a> Book<'a> {
         match before {
             None => Ok(Outcome::default()),
             Some(Stored { outcome: Some(outcome), .. }) => Ok(outcome.clone()),
-            Some(stored) => plain(row, &self.meant(row, stored)?, &self.local.desk),
+            Some(stored) => plain(row, &self.meant_as(As::Before, row, stored)?, &self.local.desk),
         }
     }
 }

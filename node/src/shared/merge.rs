@@ -3,6 +3,7 @@
 
 use super::book::{Book, Entry, ParentBirth};
 use super::conflicts::{self, Context};
+use super::meant::As;
 use super::{DeskError, MergedId, keep_mark, rekey};
 use crate::capture::{Images, PackedKey, pack};
 use crate::store::StoreError;
@@ -60,11 +61,12 @@ impl Book<'_> {
     /// # Errors
     /// What is stored is damaged, or can't be read or written.
     pub fn finish(self, context: Context<'_>, file: bool) -> Result<(), DeskError> {
+        self.touch_birthless()?;
         let mut touched = BTreeSet::new();
         for (id, entry) in self.open.borrow().iter() {
             let Some(row) = self.local.row_id(id)? else { continue };
-            let before = self.parents_of(&row, entry.before.as_ref())?;
-            let after = self.parents_of(&row, entry.now.as_ref())?;
+            let before = self.parents_of(As::Before, &row, entry.before.as_ref())?;
+            let after = self.parents_of(As::Now, &row, entry.now.as_ref())?;
             self.refer(id, &before, &after)?;
             touched.insert(row);
         }
@@ -88,6 +90,22 @@ impl Book<'_> {
             let number = self.local.table(table)?.number;
             let wanted = self.visible_at(table, &key)?;
             self.note_unwritten(number, &packed, wanted)?;
+        }
+        Ok(())
+    }
+
+    /// Begins with the rows that refer to a key of which there is another row now, without saying
+    /// which they mean.
+    fn touch_birthless(&self) -> Result<(), StoreError> {
+        let new = |(id, entry): (&MergedId, &Entry)| {
+            let begins = entry.before.is_none() && entry.now.is_some();
+            (begins && !id.birth.is_empty()).then(|| id.clone())
+        };
+        let new: Vec<MergedId> = self.open.borrow().iter().filter_map(new).collect();
+        for id in new {
+            for referrer in self.birthless_referrers(&id)? {
+                self.touch(&referrer)?;
+            }
         }
         Ok(())
     }
@@ -116,23 +134,6 @@ impl Book<'_> {
             }
         }
         self.finish(context, file)
-    }
-
-    fn parents_of(
-        &self,
-        row: &RowId,
-        stored: Option<&super::book::Stored>,
-    ) -> Result<Vec<MergedId>, DeskError> {
-        let Some(stored) = stored else { return Ok(Vec::new()) };
-        let references = self.meant(row, stored)?.references;
-        let mut parents = Vec::with_capacity(references.len());
-        for reference in references {
-            let parent = self.local.merged_id(&reference.parent)?;
-            if !parents.contains(&parent) {
-                parents.push(parent);
-            }
-        }
-        Ok(parents)
     }
 
     fn keep(&self, context: Context<'_>, change: &Settled) -> Result<(), DeskError> {

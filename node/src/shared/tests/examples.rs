@@ -245,3 +245,42 @@ fn a_number_handed_out_before_the_row_that_has_it_is_seen_is_another_row() {
     names.sort_by_key(|name| format!("{name:?}"));
     assert_eq!(names, [text("Jones"), text("Miller"), text("Smith")]);
 }
+
+#[test]
+fn a_child_that_came_before_its_parent_belongs_to_the_parent_of_its_site() {
+    let mut sites = Site::group(3, ORDERS, &Policy::default());
+    // A reference to a number that nobody has given out yet.
+    sites[1].run("PRAGMA foreign_keys = OFF");
+    sites[1].run("INSERT INTO l VALUES (500, 7, 'salt')");
+    sites[1].harvest();
+    let lines = sites[1].made.clone();
+    assert!(sites[2].receive_all(&lines));
+    assert!(sites[2].rows("l").is_empty() && sites[1].rows("l").is_empty());
+    // Meanwhile another site gives it out; that one's order does not get the line for good.
+    sites[0].run("INSERT INTO o VALUES (7, 'Smith', NULL)");
+    sites[0].harvest();
+    let smith = sites[0].made.clone();
+    assert!(sites[2].receive_all(&smith));
+    assert_eq!(orders(&sites[2]), ["salt Smith -"]);
+    sites[2].check();
+    sites[1].clock += 10;
+    sites[1].run("INSERT INTO o VALUES (7, 'Miller', NULL)");
+    sites[1].harvest();
+    assert_eq!(orders(&sites[1]), ["salt Miller -"]);
+    settled(&mut sites);
+    for site in &sites {
+        assert_eq!(orders(site), ["salt Miller -"]);
+    }
+}
+
+#[test]
+fn a_reference_in_a_key_finds_its_parent() {
+    let mut sites = pair(
+        "CREATE TABLE o (id INTEGER PRIMARY KEY AUTOINCREMENT, who TEXT);
+         CREATE TABLE l (o INTEGER NOT NULL REFERENCES o(id), line INTEGER, what TEXT,
+                         PRIMARY KEY (o, line)) WITHOUT ROWID",
+    );
+    sites[0].run("INSERT INTO o VALUES (1, 'Smith'); INSERT INTO l VALUES (1, 1, 'tea')");
+    settled(&mut sites);
+    assert_eq!(sites[1].rows("l"), [[int(1), int(1), text("tea")]]);
+}
