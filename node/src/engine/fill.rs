@@ -50,6 +50,11 @@ impl Walk {
     }
 
     fn next(&mut self, engine: &mut Engine, number: DatabaseNumber) -> Result<Stride, EngineError> {
+        while let Some(table) = self.captured.schema.table(TableIndex(self.table))
+            && engine.rows_stay(number, &table.name)?
+        {
+            self.table += 1;
+        }
         let index = TableIndex(self.table);
         let (Some(table), Some(logged)) =
             (self.captured.schema.table(index), self.captured.number(index))

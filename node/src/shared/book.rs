@@ -6,12 +6,10 @@ use super::local::Local;
 use super::meant::As;
 use super::numbers::Numbers;
 use super::{DeskError, MergedId};
-use crate::capture::{Images, PackedKey};
+use crate::capture::PackedKey;
 use crate::store::StoreError;
 use conflict::row::{Column, PackedRow, RowState};
-use conflict::visible::{
-    Constraints, Life, Meant, Outcome, Reference, RowId, Slot, Store, Table as Place, Unique, plain,
-};
+use conflict::visible::{Constraints, Outcome, RowId, Slot, Store, Table as Place, Unique, plain};
 use conflict::{Timestamp, Value, Version};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};

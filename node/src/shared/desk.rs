@@ -72,6 +72,8 @@ pub struct Desk {
     codes: BTreeMap<SiteId, String>,
     /// Tables whose rows are parked where their parent is dead, by their places.
     parked: BTreeSet<usize>,
+    /// Tables whose rows stay at their site, by their places.
+    staying: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
@@ -109,13 +111,19 @@ impl Desk {
             .flat_map(|(at, table)| (0..table.indexes.len()).map(move |index| (at, index)))
             .collect();
         let foreign_keys = resolve(schema, &tables)?;
-        Ok(Self { connection, tables, indexes, foreign_keys, codes, parked: BTreeSet::new() })
+        let (parked, staying) = (BTreeSet::new(), BTreeSet::new());
+        Ok(Self { connection, tables, indexes, foreign_keys, codes, parked, staying })
     }
 
     /// Has rows of these tables, by their places, parked where their parent is dead, instead of the
     /// parent kept.
     pub fn parking(self, tables: BTreeSet<usize>) -> Self {
         Self { parked: tables, ..self }
+    }
+
+    /// Has no foreign key bind that refers to one of these tables, by their places, or stands in it.
+    pub fn staying(self, tables: BTreeSet<usize>) -> Self {
+        Self { staying: tables, ..self }
     }
 
     /// Whether SQLite hands out the keys of a table: an INTEGER PRIMARY KEY, the rowid itself.
@@ -138,7 +146,8 @@ impl Desk {
         self.table(table)?;
         let mut found = Vec::new();
         for (number, key) in self.foreign_keys.iter().enumerate() {
-            if key.child != table.0 as usize {
+            let stays = self.staying.contains(&key.child) || self.staying.contains(&key.parent);
+            if key.child != table.0 as usize || stays {
                 continue;
             }
             let referred: Vec<(usize, Value)> = (key.parent_columns.iter().copied())

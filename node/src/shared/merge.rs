@@ -120,7 +120,7 @@ impl Book<'_> {
             self.connection.execute(&clear, [self.database])?;
         }
         conflicts::forget_states(context)?;
-        for table in &self.local.tables {
+        for table in self.local.tables.iter().filter(|table| !table.stays) {
             let mut last = None;
             loop {
                 const AT_ONCE: usize = 1000;

@@ -248,6 +248,17 @@ impl Engine {
         self.unmergeable.clear();
     }
 
+    /// Whether the rows of a table stay at their site, so that the group has none to show.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn rows_stay(&mut self, number: DatabaseNumber, table: &str) -> Result<bool, EngineError> {
+        let database = self.store.database(number)?;
+        self.load_shared(&database)?;
+        let shared = self.shared.get(&number);
+        Ok(shared.is_some_and(|shared| shared.local.policy.is_local(table)))
+    }
+
     /// Rows of a table that the application should see, up to `limit` of them behind `after`.
     ///
     /// # Errors

@@ -172,6 +172,32 @@ async fn a_counter_counts_what_every_site_sold() {
 }
 
 #[tokio::test]
+async fn rows_that_stay_here_are_left_as_the_application_has_them() {
+    let a = Shop::founded("downtown").await;
+    let b = a.joining("uptown", &[]).await;
+    a.place
+        .step(|engine| Ok(engine.choose_rule(&"club".parse().unwrap(), "stock", "local")?))
+        .await;
+    exchange(&[&a, &b]).await;
+    let stock = "SELECT printf('%s %d', sku, n) FROM stock ORDER BY sku";
+    assert_eq!((a.rows(stock), b.rows(stock)), (vec!["tea 10".into()], vec!["tea 10".into()]));
+    a.run("DELETE FROM stock");
+    b.run("UPDATE stock SET n = 3; INSERT INTO stock VALUES ('salt', 1)");
+    exchange(&[&a, &b]).await;
+    // Another schema has everything settled anew.
+    for shop in [&a, &b] {
+        shop.run("ALTER TABLE customer ADD COLUMN mail TEXT");
+    }
+    exchange(&[&a, &b]).await;
+    assert_eq!(a.rows(stock), [""; 0]);
+    assert_eq!(b.rows(stock), ["salt 1", "tea 3"]);
+    // Who joins has none, and who comes back keeps what is its own.
+    let c = a.joining("harbour", &[&b]).await;
+    assert_eq!(c.rows(stock), [""; 0]);
+    assert_eq!(c.rows("SELECT name FROM customer ORDER BY id"), ["Ann", "Bob"]);
+}
+
+#[tokio::test]
 async fn a_write_that_was_cut_off_is_taken_note_of() {
     let a = Shop::founded("downtown").await;
     let b = a.joining("uptown", &[]).await;

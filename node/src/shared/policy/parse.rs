@@ -122,11 +122,11 @@ impl Subject<'_> {
         let table = &self.table.name;
         let Some((name, column)) = self.column else {
             let referred_by = self.shape.referred_by.join(", ");
-            let parks = choice == Choice::Local && !referred_by.is_empty();
-            return Ok(if parks {
+            let loose = choice == Choice::Local && !referred_by.is_empty();
+            return Ok(if loose {
                 vec![format!(
-                    "Rows of {referred_by} that refer to {table} are parked at the other sites, \
-                     unless they stay here too."
+                    "Rows of {referred_by} may refer to rows of {table} that another site does \
+                     not have: nothing looks after that any more."
                 )]
             } else {
                 Vec::new()
