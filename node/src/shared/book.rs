@@ -9,7 +9,9 @@ use super::{DeskError, MergedId};
 use crate::capture::PackedKey;
 use crate::store::StoreError;
 use conflict::row::{Column, PackedRow, RowState};
-use conflict::visible::{Constraints, Outcome, RowId, Slot, Store, Table as Place, Unique, plain};
+use conflict::visible::{
+    Constraints, Meant, Outcome, RowId, Slot, Store, Table as Place, Unique, plain,
+};
 use conflict::{Timestamp, Value, Version};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
