@@ -198,6 +198,47 @@ async fn rows_that_stay_here_are_left_as_the_application_has_them() {
 }
 
 #[tokio::test]
+async fn what_was_deleted_while_a_key_got_another_name_stays_deleted() {
+    let a = Shop::founded("downtown").await;
+    let b = a.joining("uptown", &[]).await;
+    b.run("UPDATE customer SET phone = '9' WHERE id = 1");
+    a.run("ALTER TABLE customer RENAME COLUMN id TO number; DELETE FROM customer WHERE number = 2");
+    exchange(&[&a, &b]).await;
+    let names = "SELECT name || phone FROM customer";
+    assert_eq!((a.rows(names), b.rows(names)), (vec!["Ann9".into()], vec!["Ann9".into()]));
+    b.run("ALTER TABLE customer RENAME COLUMN id TO number");
+    b.run("INSERT INTO customer (name, phone) VALUES ('Cid', '3')");
+    exchange(&[&a, &b]).await;
+    assert_eq!((a.rows(names).len(), b.rows(names).len()), (2, 2));
+    for shop in [&a, &b] {
+        assert_eq!(shop.place.alarms().await, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn rows_of_a_key_that_a_table_has_no_more_wait() {
+    let a = Shop::founded("downtown").await;
+    let b = a.joining("uptown", &[]).await;
+    let rebuilt = |other: &str| {
+        format!(
+            "CREATE TABLE new (place TEXT, sku TEXT, n INTEGER NOT NULL, PRIMARY KEY (place, sku));
+             INSERT INTO new SELECT '{other}', sku, n FROM stock;
+             DROP TABLE stock; ALTER TABLE new RENAME TO stock"
+        )
+    };
+    a.run(&rebuilt("shop"));
+    exchange(&[&a, &b]).await;
+    // Who has not come so far keeps what it has.
+    assert_eq!(b.rows("SELECT sku || n FROM stock"), ["tea10"]);
+    b.run(&rebuilt("shop"));
+    exchange(&[&a, &b]).await;
+    for shop in [&a, &b] {
+        assert_eq!(shop.rows("SELECT place || ' ' || sku || n FROM stock"), ["shop tea10"]);
+        assert_eq!(shop.place.alarms().await, [""; 0]);
+    }
+}
+
+#[tokio::test]
 async fn a_write_that_was_cut_off_is_taken_note_of() {
     let a = Shop::founded("downtown").await;
     let b = a.joining("uptown", &[]).await;
