@@ -56,6 +56,8 @@ impl Book<'_> {
         let references = self.references(time, row, stored, &values)?;
         let references = references.into_iter().map(|(reference, _)| reference).collect();
         let (life, rank) = match (state.is_live(), state.rank()) {
+            // A key that this table has not, or not yet: nothing can stand under it.
+            (_, Some(rank)) if row.key.len() != table.key.len() => (Life::Unborn, rank),
             (true, Some(rank)) => (Life::Live, rank),
             (false, Some(rank)) => (Life::Dead, rank),
             (_, None) => (Life::Unborn, state.greatest().ok_or(DeskError::Unknown("empty row"))?),
