@@ -5,9 +5,9 @@
 //! of partial indexes. Plain columns under SQLite's own collations are compared here, by the same
 //! rules. What rows there are, and who is visible, is not known here.
 
-use super::table::{self, Collation, Constrained, Terms, UniqueIndex};
+use super::table::{self, Affinity, Collation, Constrained, Terms, UniqueIndex};
 use crate::capture::{CaptureError, PackedKey};
-use crate::sql::{bind, from_sql, perform, quoted};
+use crate::sql::{bind, from_sql, perform, quoted, row_values};
 use crate::store::StoreError;
 use conflict::visible::{
     Claim, Constraints, ForeignKey, Index, Remedy, RowId, Table as TableNumber,
@@ -276,7 +276,8 @@ impl Constraints for Desk {
                 (key.child == at && key.columns.contains(column))
                     || (key.parent == at && key.parent_columns.contains(column))
             });
-            let text = table.columns.get(**column).is_some_and(|column| column.text);
+            let text =
+                table.columns.get(**column).is_some_and(|column| column.affinity == Affinity::Text);
             text && !in_key && !in_foreign_key
         };
         // The last column of a composite index is the one that tells its rows apart: a number
@@ -292,8 +293,25 @@ impl Constraints for Desk {
         }))
     }
 
+    /// Not accepted either is a row that SQLite would store under another key, or with another
+    /// unique value, than it has: those may be another row's.
     fn accepts(&self, table: TableNumber, values: &[Value]) -> Result<bool, DeskError> {
-        Ok(self.try_row(self.table(table)?, values, |_| Ok(()))?.is_some())
+        let table = self.table(table)?;
+        let turned = table.telling.iter().any(|place| {
+            let column = table.columns.get(*place).zip(values.get(*place));
+            column.is_some_and(|(column, value)| !column.affinity.keeps(value))
+        });
+        if !turned {
+            return Ok(self.try_row(table, values, |_| Ok(()))?.is_some());
+        }
+        let stored = self.try_row(table, values, |connection| {
+            let columns: Vec<String> = table.columns.iter().map(|c| quoted(&c.name)).collect();
+            let sql = format!("SELECT {} FROM {}", columns.join(", "), quoted(&table.name));
+            connection.query_row(&sql, [], |row| row_values(row, 0, columns.len()))
+        })?;
+        Ok(stored.is_some_and(|stored| {
+            table.telling.iter().all(|place| stored.get(*place) == values.get(*place))
+        }))
     }
 
     fn keeps_parent(&self, foreign_key: ForeignKey) -> Result<bool, DeskError> {

@@ -4,7 +4,8 @@ use super::site::{Site, site_id};
 use super::{assert_alike, exchange};
 use crate::shared::Policy;
 use crate::shared::policy::{Choice, Entry};
-use conflict::Value;
+use conflict::{Timestamp, Value, Version};
+use protocol::change::{Operation, RowChange};
 
 fn text(text: &str) -> Value {
     Value::text(text)
@@ -283,4 +284,46 @@ fn a_reference_in_a_key_finds_its_parent() {
     sites[0].run("INSERT INTO o VALUES (1, 'Smith'); INSERT INTO l VALUES (1, 1, 'tea')");
     settled(&mut sites);
     assert_eq!(sites[1].rows("l"), [[int(1), int(1), text("tea")]]);
+}
+
+#[test]
+fn keys_and_unique_values_of_another_class_are_parked() {
+    let mut sites = pair(
+        "CREATE TABLE o (id INTEGER PRIMARY KEY AUTOINCREMENT, place INTEGER UNIQUE);
+         CREATE TABLE i (id TEXT PRIMARY KEY, name TEXT)",
+    );
+    sites[0].run("INSERT INTO o VALUES (1, 5); INSERT INTO i VALUES ('1', 'tea')");
+    sites[0].harvest();
+    // A member gone bad, whose changes are older than all others.
+    sites[1].clock = 0;
+    let bad = |table: &str, key: Value, value: Value| {
+        let index = sites[1].table(table);
+        let birth = (table == "o").then(|| Version {
+            timestamp: Timestamp::try_from(1 << 20).unwrap(),
+            origin: site_id(1),
+        });
+        let insert = Operation::Insert(vec![value]);
+        RowChange { birth, ..RowChange::plain(index, vec![key], insert) }
+    };
+    let changes = vec![
+        bad("o", text("1"), Value::Null),
+        bad("o", Value::Real(1.0), Value::Null),
+        bad("o", text("one"), Value::Null),
+        bad("o", Value::Blob(vec![1]), Value::Null),
+        bad("o", int(9), text("5")),
+        bad("i", int(1), Value::Null),
+        bad("i", Value::Real(1.0), Value::Null),
+    ];
+    sites[1].forge(changes);
+    let forged = sites[1].made.clone();
+    assert!(sites[0].receive_all(&forged));
+    sites[0].check();
+    assert_eq!(sites[0].rows("o"), [[int(1), int(5)]]);
+    assert_eq!(sites[0].rows("i"), [[text("1"), text("tea")]]);
+    assert!(!sites[0].harvest(), "what was written came back as a change");
+    let parked: i64 = sites[0]
+        .store
+        .query_row("SELECT count(*) FROM conflict WHERE kind = 'parked'", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(parked, 7);
 }

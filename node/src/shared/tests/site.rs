@@ -94,6 +94,10 @@ impl Site {
         &self.captured.schema
     }
 
+    pub fn table(&self, name: &str) -> TableIndex {
+        self.schema().find(name).unwrap()
+    }
+
     /// What the application does. It may be refused: whether it was done.
     pub fn run(&self, sql: &str) -> bool {
         self.app.execute_batch(sql).is_ok()
@@ -187,6 +191,13 @@ impl Site {
         }
         self.write();
         moved
+    }
+
+    /// Numbers what the application never did.
+    pub fn forge(&mut self, changes: Vec<RowChange>) {
+        self.clock += 1;
+        let timestamp = Timestamp::try_from(self.clock << 20).unwrap();
+        self.number_batch(changes, timestamp);
     }
 
     fn number_batch(&mut self, changes: Vec<RowChange>, timestamp: Timestamp) {
