@@ -148,6 +148,13 @@ impl Subject<'_> {
                 ),
                 "Give the column a default, or let it travel.",
             )),
+            Choice::Local if column.unique || column.in_expression => Err(Failure::refused(
+                format!(
+                    "{table}.{name} must be unique: where each site has a value of its own there, \
+                     two rows may have one value, and nobody knows of the other."
+                ),
+                "Let it travel, or take the UNIQUE index away.",
+            )),
             Choice::Counter if column.refers => Err(Failure::refused(
                 format!("{table}.{name} refers to another row: it is no amount."),
                 "Choose a column that counts something.",
@@ -175,6 +182,9 @@ mod tests {
                 "CREATE TABLE Item (sku TEXT PRIMARY KEY, Stock INTEGER, note TEXT NOT NULL,
                                     shelf TEXT NOT NULL DEFAULT '');
                  CREATE TABLE sale (id INTEGER PRIMARY KEY, item TEXT REFERENCES item (sku));
+                 CREATE TABLE seat (id INTEGER PRIMARY KEY, place TEXT, hall TEXT, note TEXT,
+                                    UNIQUE (place, hall));
+                 CREATE UNIQUE INDEX noted ON seat (lower(note)) WHERE id > 1;
                  CREATE TABLE \"old.sale\" (id INTEGER PRIMARY KEY, \"a.b\" REAL);",
             )
             .unwrap();
@@ -236,6 +246,9 @@ mod tests {
         assert!(read("item.sku", "last-writer").is_ok());
         assert!(refused("item.note", "local").contains("no default"));
         assert!(read("item.shelf", "local").unwrap().warnings.is_empty());
+        for column in ["seat.place", "seat.hall", "seat.note"] {
+            assert!(refused(column, "local").contains("must be unique"), "{column}");
+        }
         assert!(refused("sale.item", "counter").contains("no amount"));
         assert!(refused("item", "triggers run").contains("yet"));
         assert!(read("item", "triggers silent").is_ok());
