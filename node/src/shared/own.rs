@@ -29,7 +29,7 @@ pub struct Stamp {
     pub timestamp: Timestamp,
     /// This site.
     pub site: SiteId,
-    /// Whether it is not known when rows changed: they were found to differ, by no note.
+    /// Whether it is not known when the row changed: it was found to differ, by no note.
     pub compared: bool,
 }
 
@@ -176,6 +176,7 @@ impl Book<'_> {
             }
         };
         let seen = before.as_ref().map(|(_, _, values)| values.clone()).unwrap_or_default();
+        let stamp = Stamp { compared: stamp.compared || !row.noted.noted, ..stamp };
         let emit = Emit { book: self, index: row.index, table, images, captured, stamp, seen };
         if let Some((id, key, _)) = &before
             && after.as_ref().is_none_or(|(now, _, _)| now != id)

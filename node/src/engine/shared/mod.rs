@@ -86,8 +86,7 @@ impl Shared {
         site: SiteId,
     ) -> Result<Folded, EngineError> {
         let book = self.book(context);
-        let compared = notes.written.is_none();
-        let own = book.take_own(notes, captured, Stamp { timestamp, site, compared })?;
+        let own = book.take_own(notes, captured, Stamp { timestamp, site, compared: false })?;
         for (id, lost) in &own.lost {
             // The application had seen what stood in its table, and what it did itself.
             let shown = !is_unwritten(context.connection, context.database.0, id)?;

@@ -239,6 +239,27 @@ async fn rows_of_a_key_that_a_table_has_no_more_wait() {
 }
 
 #[tokio::test]
+async fn what_was_found_by_comparing_beats_no_newer_edit_whatever_was_noted_beside_it() {
+    let a = Shop::founded("downtown").await;
+    let b = a.joining("uptown", &[]).await;
+    a.run("INSERT INTO stock VALUES ('salt', 1)");
+    exchange(&[&a, &b]).await;
+    b.run("UPDATE stock SET n = 3 WHERE sku = 'tea'; UPDATE stock SET n = 4 WHERE sku = 'salt'");
+    b.settle().await;
+    // Changed while nothing took note of it; when, nobody can know.
+    let triggers = "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'stock'";
+    for name in a.rows(triggers) {
+        a.run(&format!("DROP TRIGGER \"{name}\""));
+    }
+    a.run("UPDATE stock SET n = 99");
+    a.run("UPDATE customer SET phone = '7' WHERE id = 1");
+    exchange(&[&a, &b]).await;
+    assert_alike(&[&a, &b]);
+    assert_eq!(a.rows("SELECT sku || n FROM stock ORDER BY sku"), ["salt4", "tea3"]);
+    assert_eq!(b.rows("SELECT phone FROM customer WHERE id = 1"), ["7"]);
+}
+
+#[tokio::test]
 async fn a_write_that_was_cut_off_is_taken_note_of() {
     let a = Shop::founded("downtown").await;
     let b = a.joining("uptown", &[]).await;

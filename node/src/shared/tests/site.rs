@@ -129,13 +129,17 @@ impl Site {
             let number = self.captured.number(index).unwrap();
             let local = &self.local.tables[at];
             for (key, image) in images.after(number, None, usize::MAX >> 1).unwrap() {
-                let noted = NotedRow { key: local.key_of(&image), row: None, kept: false };
+                let noted =
+                    NotedRow { key: local.key_of(&image), row: None, kept: false, noted: true };
                 rows.insert((index, key), noted);
             }
             for row in self.rows(&table.name) {
                 let key = local.key_of(&row);
                 let packed = PackedKey::new(&key);
-                rows.insert((index, packed), NotedRow { key, row: Some(row), kept: true });
+                rows.insert(
+                    (index, packed),
+                    NotedRow { key, row: Some(row), kept: true, noted: true },
+                );
             }
         }
         let position = Position {
