@@ -151,7 +151,10 @@ impl Engine {
                     let Some((_, reading)) = readings.get(&branch.number) else { continue };
                     for change in body.changes {
                         let incoming = reading.read(change, timestamp).map_err(malformed)?;
-                        policies |= incoming.id.table == policy;
+                        if incoming.id.table == policy {
+                            policies = true;
+                            shared.take_decision(context, &incoming)?;
+                        }
                         let lost = book.merge(
                             &incoming.id,
                             incoming.version,

@@ -9,17 +9,19 @@ mod write;
 use super::{Engine, EngineError};
 use crate::capture::{Captured, Folded, Images, Notes};
 use crate::shared::book::Book;
-use crate::shared::conflicts::{self, Context};
-use crate::shared::incoming::Reading as Incoming;
+use crate::shared::conflicts::{self, Context, decision};
+use crate::shared::incoming::{Incoming, Reading};
 use crate::shared::intent::is_unwritten;
 use crate::shared::local::Local;
 use crate::shared::numbers::Numbers;
 use crate::shared::own::Stamp;
-use crate::shared::{DeskError, MergedId, Policy, policy};
+use crate::shared::policy::{self, Entry};
+use crate::shared::{DeskError, MergedId, Policy};
 use crate::store::alarms::Severity;
 use crate::store::{
     BranchNumber, BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, stored,
 };
+use conflict::row::Change;
 use conflict::{SiteId, Timestamp, Value, Version, WallTime};
 use protocol::change::SchemaReference;
 use protocol::limits::Limits;
@@ -72,7 +74,7 @@ pub(super) struct Shared {
     /// Since when the application's file could not be written, for being in use.
     busy_since: Cell<Option<WallTime>>,
     /// By branch, the schema that its batches are in, and since which.
-    readings: BTreeMap<BranchNumber, (Sequence, Incoming)>,
+    readings: BTreeMap<BranchNumber, (Sequence, Reading)>,
 }
 
 impl Shared {
@@ -99,6 +101,21 @@ impl Shared {
         book.finish(context, true)?;
         self.keys_due.set(true);
         Ok(own.folded)
+    }
+
+    /// Takes note of what another site's people decided, if a change of the rules' table says that.
+    fn take_decision(&self, context: Context<'_>, change: &Incoming) -> Result<(), EngineError> {
+        let mut row = change.id.key_values()?;
+        if let Change::Insert(columns) = &change.change {
+            row.extend(columns.iter().map(|(_, value, _)| value.clone()));
+        }
+        let Some(entry) = Entry::from_row(&row) else { return Ok(()) };
+        let place = |table: &str, column: &str| {
+            let mut tables = self.local.tables.iter();
+            let table = tables.find(|known| known.name == table)?;
+            table.columns.iter().position(|known| known.name == column)
+        };
+        Ok(decision::take(context, &self.numbers, &entry, place)?)
     }
 
     /// Settles everything anew, unless it was settled under this schema and these rules.

@@ -2,6 +2,7 @@
 //! application sees of it.
 
 use super::*;
+use crate::engine::Choose;
 use rusqlite::Connection;
 
 const SCHEMA: &str = "PRAGMA journal_mode = WAL;
@@ -257,6 +258,49 @@ async fn what_was_found_by_comparing_beats_no_newer_edit_whatever_was_noted_besi
     assert_alike(&[&a, &b]);
     assert_eq!(a.rows("SELECT sku || n FROM stock ORDER BY sku"), ["salt4", "tea3"]);
     assert_eq!(b.rows("SELECT phone FROM customer WHERE id = 1"), ["7"]);
+}
+
+#[tokio::test]
+async fn what_one_site_decides_is_decided_everywhere() {
+    let a = Shop::founded("downtown").await;
+    let b = a.joining("uptown", &[]).await;
+    let c = a.joining("harbour", &[&b]).await;
+    let shops = [&a, &b, &c];
+    exchange(&shops).await;
+    a.run("UPDATE customer SET name = 'Anna', phone = '5' WHERE id = 1");
+    b.run("UPDATE customer SET name = 'Anne', phone = '6' WHERE id = 1");
+    a.run("INSERT INTO sale (customer, number, total) VALUES (1, 'INV-2', 1)");
+    b.run("INSERT INTO sale (customer, number, total) VALUES (1, 'INV-2', 2)");
+    exchange(&shops).await;
+    let open = async |shop: &Shop| shop.place.step(|e| Ok(e.conflicts()?.conflicts)).await;
+    for shop in shops {
+        let kinds: Vec<String> = open(shop).await.into_iter().map(|found| found.kind).collect();
+        assert_eq!(kinds, ["edit", "edit", "marked"]);
+    }
+    // Each at another site: what counts is to stay, what lost is to count, the mark is to stay.
+    let decisions = [(&a, "name", Choose::Winner), (&b, "phone", Choose::Loser)];
+    for (shop, column, choose) in decisions {
+        let found = open(shop).await.into_iter();
+        let found = found.filter(|found| found.column.as_deref() == Some(column)).next().unwrap();
+        shop.place.step(move |engine| engine.keep(found.id, choose)).await;
+    }
+    let marked = open(&c).await.pop().unwrap();
+    c.place.step(move |engine| engine.keep(marked.id, Choose::Winner)).await;
+    exchange(&shops).await;
+    assert_alike(&shops);
+    for shop in shops {
+        assert!(open(shop).await.is_empty(), "{:?}", open(shop).await);
+    }
+    // What lost counts, and what won counts on: of one of both sites each.
+    let row = a.rows("SELECT name || phone FROM customer WHERE id = 1").remove(0);
+    assert!(["Anna6", "Anne5"].contains(&row.as_str()), "{row}");
+    // What is not known to be decided is told.
+    a.run("UPDATE customer SET phone = '7' WHERE id = 2");
+    c.run("UPDATE customer SET phone = '8' WHERE id = 2");
+    exchange(&shops).await;
+    for shop in shops {
+        assert_eq!(open(shop).await.len(), 1);
+    }
 }
 
 #[tokio::test]
