@@ -411,6 +411,7 @@ pub(super) fn forget_merged(
         "merged_reference",
         "owed",
         "settled",
+        "settling",
         "rekeyed",
         "unwritten",
         "intent",

@@ -59,7 +59,13 @@ pub struct Book<'a> {
     pub numbers: &'a Numbers,
     /// Rows as they were and as they are, of those that are being merged.
     pub(super) open: RefCell<BTreeMap<MergedId, Entry>>,
+    /// While everything is settled anew: how far it is.
+    pub(super) horizon: Option<Horizon>,
 }
+
+/// The last row that was settled anew; the others are taken for not there yet.
+#[derive(Clone, Debug)]
+pub(super) struct Horizon(pub Option<MergedId>);
 
 /// A row that is being merged.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +82,7 @@ impl<'a> Book<'a> {
         local: &'a Local,
         numbers: &'a Numbers,
     ) -> Self {
-        Self { connection, database, local, numbers, open: RefCell::default() }
+        Self { connection, database, local, numbers, open: RefCell::default(), horizon: None }
     }
 
     /// What is known of a row.
@@ -84,6 +90,9 @@ impl<'a> Book<'a> {
     /// # Errors
     /// See [`StoreError`].
     pub fn load(&self, id: &MergedId) -> Result<Option<Stored>, StoreError> {
+        if !self.is_within(id) {
+            return Ok(None);
+        }
         let found = self
             .connection
             .prepare_cached(
@@ -95,6 +104,14 @@ impl<'a> Book<'a> {
             })
             .optional()?;
         found.map(|(state, outcome)| self.unpack(state, outcome)).transpose()
+    }
+
+    /// Whether a row is there as far as everything was settled anew.
+    fn is_within(&self, id: &MergedId) -> bool {
+        let Some(Horizon(last)) = &self.horizon else { return true };
+        let at = |id: &MergedId| self.local.place(id.table).map(|place| place.0);
+        last.as_ref()
+            .is_some_and(|last| (at(id), &id.key, &id.birth) <= (at(last), &last.key, &last.birth))
     }
 
     /// A row as it is now, changes that are being merged included.
@@ -420,7 +437,9 @@ impl Store for Book<'_> {
         if let Unique::Key(place) = slot.unique {
             let number = self.local.table(place)?.number;
             for id in self.births(number, &slot.claim.0)? {
-                found.extend(self.local.row_id(&id)?);
+                if self.is_within(&id) || self.open.borrow().contains_key(&id) {
+                    found.extend(self.local.row_id(&id)?);
+                }
             }
         }
         Ok(found)

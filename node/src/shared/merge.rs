@@ -1,7 +1,7 @@
 //! Merging changes into a [`Book`], and settling what the application should see then. Nothing is
 //! written to the application's file here: rows that do not stand there as they should are noted.
 
-use super::book::{Book, Entry, ParentBirth};
+use super::book::{Book, Entry, Horizon, ParentBirth};
 use super::conflicts::{self, Context};
 use super::meant::As;
 use super::{DeskError, MergedId, keep_mark, rekey};
@@ -110,30 +110,48 @@ impl Book<'_> {
         Ok(())
     }
 
-    /// Settles everything anew, under another schema or other rules than before.
+    /// Begins to settle everything anew, under another schema or other rules than before.
     ///
     /// # Errors
-    /// As [`Book::finish`].
-    pub fn settle_all(self, context: Context<'_>, file: bool) -> Result<(), DeskError> {
+    /// See [`StoreError`].
+    pub fn begin_settling(&self, context: Context<'_>) -> Result<(), StoreError> {
         for table in ["merged_slot", "merged_reference", "unwritten"] {
             let clear = format!("DELETE FROM {table} WHERE database = ?");
             self.connection.execute(&clear, [self.database])?;
         }
-        conflicts::forget_states(context)?;
-        for table in self.local.tables.iter().filter(|table| !table.stays) {
-            let mut last = None;
-            loop {
-                const AT_ONCE: usize = 1000;
-                let rows = self.after(table.number, last.as_ref(), AT_ONCE)?;
-                let Some((id, _)) = rows.last() else { break };
-                last = Some(id.clone());
-                let mut open = self.open.borrow_mut();
-                for (id, stored) in rows {
-                    open.insert(id, Entry { before: None, now: Some(stored) });
-                }
+        conflicts::forget_states(context)
+    }
+
+    /// Settles the next rows anew, behind `after`, as if they had come only now: what the
+    /// application sees is the same whatever the order. The last of them; `None`: there are no
+    /// more. Until then nothing else may be merged.
+    ///
+    /// # Errors
+    /// As [`Book::finish`].
+    pub fn settle_some(
+        mut self,
+        context: Context<'_>,
+        file: bool,
+        after: Option<&MergedId>,
+        limit: usize,
+    ) -> Result<Option<MergedId>, DeskError> {
+        let first = after.and_then(|last| self.local.place(last.table));
+        let first = first.map_or(0, |place| place.0 as usize);
+        let mut last = after.cloned();
+        let mut found = 0;
+        for table in self.local.tables.iter().skip(first).filter(|table| !table.stays) {
+            let behind = last.as_ref().filter(|last| last.table == table.number);
+            let rows = self.after(table.number, behind, limit.saturating_sub(found))?;
+            found += rows.len();
+            last = rows.last().map(|(id, _)| id.clone()).or(last);
+            let mut open = self.open.borrow_mut();
+            for (id, stored) in rows {
+                open.insert(id, Entry { before: None, now: Some(stored) });
             }
         }
-        self.finish(context, file)
+        self.horizon = Some(Horizon(after.cloned()));
+        self.finish(context, file)?;
+        Ok(last.filter(|_| found >= limit))
     }
 
     fn keep(&self, context: Context<'_>, change: &Settled) -> Result<(), DeskError> {

@@ -231,6 +231,15 @@ CREATE TABLE settled (
   under    BLOB NOT NULL
 );
 
+-- How far they are settled anew under others: up to this row.
+CREATE TABLE settling (
+  database INTEGER PRIMARY KEY,
+  under    BLOB NOT NULL,
+  tbl      INTEGER NOT NULL,
+  key      BLOB NOT NULL,
+  birth    BLOB NOT NULL
+);
+
 -- Every mark ever shown: the application may save one without having meant it.
 CREATE TABLE shown_mark (
   database INTEGER NOT NULL,

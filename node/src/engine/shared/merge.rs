@@ -1,7 +1,7 @@
 //! Merging what others say: a chunk of a base, or a run of batches whose turn has come, in one
 //! transaction of `node.db`. The application's file is not touched.
 
-use super::{Engine, EngineError, SharedStep, schema_at};
+use super::{Engine, EngineError, Loaded, SharedStep, schema_at};
 use crate::shared::conflicts::{self, Context};
 use crate::shared::incoming::{IncomingError, Reading as Incoming};
 use crate::shared::policy;
@@ -60,8 +60,8 @@ impl Engine {
                 Err(error @ (EngineError::Encoding(_) | EngineError::Desk(_))) => {
                     self.set_aside(database, branch, &error.to_string())?;
                     return Ok(match self.load_shared(database)? {
-                        true => SharedStep::Moved(Vec::new()),
-                        false => SharedStep::Stuck,
+                        Loaded::Ready | Loaded::Settling => SharedStep::Moved(Vec::new()),
+                        Loaded::Not => SharedStep::Stuck,
                     });
                 }
                 Err(error) => return Err(error),

@@ -61,6 +61,19 @@ pub struct Form {
 /// With more rows waiting to be written, nothing more is merged before.
 const UNWRITTEN: i64 = 500;
 
+/// So many rows are settled anew in one step.
+const SETTLED_AT_ONCE: usize = 2_000;
+
+/// Whether what merging needs is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loaded {
+    Ready,
+    /// Some rows were settled anew under another schema or other rules, and there are more.
+    Settling,
+    /// The schema is not here yet, or can't be shared; an alarm says so.
+    Not,
+}
+
 /// What merging the rows of one database needs, beside the store.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -118,26 +131,47 @@ impl Shared {
         Ok(decision::take(context, &self.numbers, &entry, place)?)
     }
 
-    /// Settles everything anew, unless it was settled under this schema and these rules.
+    /// Settles some more rows anew, unless everything was settled under this schema and these
+    /// rules; whether it is.
     fn settle_under(
         &self,
         context: Context<'_>,
         under: [u8; 32],
         attached: bool,
-    ) -> Result<(), EngineError> {
+    ) -> Result<bool, EngineError> {
         let Context { connection, database, .. } = context;
         let known: Option<Vec<u8>> = connection
             .prepare_cached("SELECT under FROM settled WHERE database = ?")?
             .query_row([database.0], |row| row.get(0))
             .optional()?;
         if known.is_some_and(|known| known == under) {
-            return Ok(());
+            return Ok(true);
         }
-        self.book(context).settle_all(context, attached)?;
-        connection
-            .prepare_cached("INSERT OR REPLACE INTO settled VALUES (?1, ?2)")?
-            .execute(params![database.0, under])?;
-        Ok(())
+        let after = connection
+            .prepare_cached(
+                "SELECT tbl, key, birth FROM settling WHERE database = ? AND under = ?",
+            )?
+            .query_row(params![database.0, under], |row| {
+                Ok(MergedId { table: row.get(0)?, key: row.get(1)?, birth: row.get(2)? })
+            })
+            .optional()?;
+        if after.is_none() {
+            self.book(context).begin_settling(context)?;
+        }
+        let book = self.book(context);
+        let last = book.settle_some(context, attached, after.as_ref(), SETTLED_AT_ONCE)?;
+        for table in ["settled", "settling"] {
+            connection.execute(&format!("DELETE FROM {table} WHERE database = ?"), [database.0])?;
+        }
+        match &last {
+            None => connection
+                .prepare_cached("INSERT INTO settled VALUES (?1, ?2)")?
+                .execute(params![database.0, under])?,
+            Some(MergedId { table, key, birth }) => connection
+                .prepare_cached("INSERT INTO settling VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![database.0, under, table, key, birth])?,
+        };
+        Ok(last.is_none())
     }
 
     fn book<'a>(&'a self, context: Context<'a>) -> Book<'a> {
@@ -160,8 +194,10 @@ impl Engine {
         if attached {
             self.load_capture(&database)?;
         }
-        if !self.load_shared(&database)? {
-            return Ok(SharedStep::Even);
+        match self.load_shared(&database)? {
+            Loaded::Ready => {}
+            Loaded::Settling => return Ok(SharedStep::Moved(Vec::new())),
+            Loaded::Not => return Ok(SharedStep::Even),
         }
         let waiting: i64 = self
             .store
@@ -197,8 +233,8 @@ impl Engine {
         Ok(others)
     }
 
-    /// Makes ready what merging needs; whether it could be.
-    fn load_shared(&mut self, database: &DatabaseRow) -> Result<bool, EngineError> {
+    /// Makes ready what merging needs, a bounded step at a time.
+    fn load_shared(&mut self, database: &DatabaseRow) -> Result<Loaded, EngineError> {
         let codes: BTreeMap<SiteId, String> = self
             .membership
             .members()
@@ -211,7 +247,7 @@ impl Engine {
                 && captured.is_none_or(|captured| captured.schema == shared.schema)
         };
         if self.shared.get(&number).is_some_and(same) {
-            return Ok(true);
+            return Ok(Loaded::Ready);
         }
         let connection = self.store.connection();
         let images = Images::new(connection, number.0);
@@ -222,7 +258,7 @@ impl Engine {
                 Some(branch) if branch.held > Sequence::ZERO => {
                     images.number_tables(&without_rules(self.schema_of(&branch)?))?
                 }
-                _ => return Ok(false),
+                _ => return Ok(Loaded::Not),
             },
         };
         let numbers = Numbers::new(number.0);
@@ -240,7 +276,7 @@ impl Engine {
                     "What is written here stays here until the schema is one that can be shared; \
                      nothing is lost meanwhile.",
                 )?;
-                return Ok(false);
+                return Ok(Loaded::Not);
             }
             Err(error) => return Err(error.into()),
         };
@@ -249,13 +285,27 @@ impl Engine {
         let schema = captured.schema;
         let shared = Shared { numbers, local, codes, schema, keys_due, busy_since, readings };
         let (now, attached) = (self.now(), database.state == DatabaseState::Attached);
-        self.store.transaction(|transaction| -> Result<(), EngineError> {
+        let settled = self.store.transaction(|transaction| -> Result<bool, EngineError> {
             let context = Context { connection: transaction, database: number, now };
             shared.settle_under(context, under, attached)
         })?;
-        self.shared.insert(number, shared);
         self.clear_alarm(&unfit_subject(number))?;
-        Ok(true)
+        if !settled {
+            return Ok(Loaded::Settling);
+        }
+        self.shared.insert(number, shared);
+        Ok(Loaded::Ready)
+    }
+
+    /// The same, to its end.
+    fn load_whole(&mut self, database: &DatabaseRow) -> Result<bool, EngineError> {
+        loop {
+            match self.load_shared(database)? {
+                Loaded::Ready => return Ok(true),
+                Loaded::Settling => {}
+                Loaded::Not => return Ok(false),
+            }
+        }
     }
 
     /// Lets go of what is known of a database beside the store: it begins or ends here.
@@ -270,7 +320,7 @@ impl Engine {
     /// The store fails.
     pub fn rows_stay(&mut self, number: DatabaseNumber, table: &str) -> Result<bool, EngineError> {
         let database = self.store.database(number)?;
-        self.load_shared(&database)?;
+        self.load_whole(&database)?;
         let shared = self.shared.get(&number);
         Ok(shared.is_some_and(|shared| shared.local.policy.is_local(table)))
     }
@@ -288,7 +338,7 @@ impl Engine {
     ) -> Result<Vec<Form>, EngineError> {
         let database = self.store.database(number)?;
         let mut forms = Vec::new();
-        if !self.load_shared(&database)? {
+        if !self.load_whole(&database)? {
             return Ok(forms);
         }
         let Some(shared) = self.shared.get(&number) else { return Ok(forms) };

@@ -178,6 +178,7 @@ proptest! {
         schema in 0..SCHEMAS.len(),
         number in 0..5_usize,
         stays in any::<bool>(),
+        at_once in 1..9_usize,
         count in 2..4_usize,
         acts in prop::collection::vec((any::<prop::sample::Index>(), 0..3_u64, act()), 1..40),
     ) {
@@ -207,7 +208,7 @@ proptest! {
                     }
                 }
                 Act::Keep => {
-                    site.has_rules(&staying);
+                    site.has_rules(&staying, at_once);
                     site.harvest();
                     site.check();
                 }
@@ -215,10 +216,21 @@ proptest! {
             }
             batches = sites.iter().flat_map(|site| site.made.clone()).collect();
         }
-        if acts.iter().any(|(_, _, act)| matches!(act, Act::Keep)) {
-            sites.iter_mut().for_each(|site| site.has_rules(&staying));
+        let kept = acts.iter().any(|(_, _, act)| matches!(act, Act::Keep));
+        if kept {
+            sites.iter_mut().for_each(|site| site.has_rules(&staying, at_once));
         }
         exchange(&mut sites);
+        // Settled anew, however much at once, it is what it was.
+        let rules = if kept { staying } else { policy(rules(number)) };
+        for site in &mut sites {
+            let content = site.content();
+            site.waits = true;
+            site.has_rules(&rules, at_once);
+            site.harvest();
+            site.check();
+            prop_assert_eq!(content, site.content());
+        }
         for site in &mut sites {
             site.check();
             let sequence = site.sequence();

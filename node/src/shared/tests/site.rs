@@ -297,14 +297,21 @@ impl Site {
         end_intent(&self.store, DatabaseNumber(DATABASE), true).unwrap();
     }
 
-    /// Has other rules from now on, and settles everything anew under them.
-    pub fn has_rules(&mut self, policy: &Policy) {
+    /// Has other rules from now on, and settles everything anew under them, so many rows at once.
+    pub fn has_rules(&mut self, policy: &Policy, at_once: usize) {
         let codes = (0..self.vector.len()).map(|site| (site_id(site), format!("s{site}")));
         let own = (site_id(self.number), policy.clone());
         self.local =
             Local::new(&self.store, &self.captured, &self.numbers, codes.collect(), own).unwrap();
-        let book = Book::new(&self.store, DATABASE, &self.local, &self.numbers);
-        book.settle_all(self.context(), true).unwrap();
+        let book = || Book::new(&self.store, DATABASE, &self.local, &self.numbers);
+        book().begin_settling(self.context()).unwrap();
+        let mut after = None;
+        loop {
+            after = book().settle_some(self.context(), true, after.as_ref(), at_once).unwrap();
+            if after.is_none() {
+                break;
+            }
+        }
     }
 
     /// The tables whose rows stay here.
