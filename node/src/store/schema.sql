@@ -225,6 +225,14 @@ CREATE TABLE merged_base (
   chunks INTEGER NOT NULL
 );
 
+-- Of a long run of batches: the one that is merged in part, behind those that are applied, and how
+-- many of its changes are.
+CREATE TABLE merged_part (
+  branch   INTEGER PRIMARY KEY,
+  sequence INTEGER NOT NULL,
+  changes  INTEGER NOT NULL
+);
+
 -- The schema and the rules that outcomes, slots and references were settled under, as a hash.
 CREATE TABLE settled (
   database INTEGER PRIMARY KEY,

@@ -4,6 +4,7 @@
 
 mod merge;
 mod own;
+mod run;
 mod write;
 
 use super::{Engine, EngineError};
@@ -62,7 +63,10 @@ pub struct Form {
 const UNWRITTEN: i64 = 500;
 
 /// So many rows are settled anew in one step.
+#[cfg(not(test))]
 const SETTLED_AT_ONCE: usize = 2_000;
+#[cfg(test)]
+const SETTLED_AT_ONCE: usize = 100;
 
 /// Whether what merging needs is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

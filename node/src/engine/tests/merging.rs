@@ -454,3 +454,60 @@ async fn who_joins_after_an_upgrade_has_what_it_brought() {
     assert_alike(&[&a, &b]);
     assert_eq!(a.rows("SELECT t FROM a"), ["z"]);
 }
+
+#[tokio::test]
+async fn much_at_once_is_merged_and_settled_in_short_steps() {
+    let a = Shop::founded("downtown").await;
+    let b = a.joining("uptown", &[]).await;
+    let mut rows = String::from("BEGIN;");
+    for at in 0..250 {
+        rows += &format!("INSERT INTO customer VALUES ({}, 'n{at}', '');", 70_000 + at);
+        rows += &format!("INSERT INTO sale VALUES ({0}, {0}, 'S{at}', 1);", 70_000 + at);
+    }
+    b.run(&(rows + "COMMIT"));
+    b.settle().await;
+    a.meets(&b).await;
+    let number = a.number;
+    // Harvesting goes on between the steps, and nothing is lost of what the application does.
+    let mut merged = 0;
+    loop {
+        let state = a.place.step(move |engine| {
+            let connection = engine.store.connection();
+            let sql = "SELECT count(*), (SELECT count(*) FROM merged_part) FROM merged_row";
+            Ok(connection.query_row(sql, [], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))?)
+        });
+        let (rows, begun): (i64, i64) = state.await;
+        assert!(rows - merged <= 101, "{rows} rows after {merged}");
+        merged = rows;
+        if begun == 1 {
+            a.run("UPDATE customer SET phone = phone || '1' WHERE id = 1");
+            a.place.harvest_whole(number).await;
+        }
+        match a.place.step(move |engine| engine.step_shared(number)).await {
+            SharedStep::Moved(_) => {}
+            _ => break,
+        }
+    }
+    exchange(&[&a, &b]).await;
+    assert_alike(&[&a, &b]);
+    assert_eq!(a.content().len(), 504);
+    assert_eq!(b.rows("SELECT phone FROM customer WHERE id = 1"), ["11111"]);
+    // Another schema: in steps too, each of which may be the last before a crash.
+    a.run("ALTER TABLE customer ADD COLUMN mail TEXT");
+    let moved = a.place.step(move |engine| engine.read_harvest(number)).await;
+    assert!(matches!(moved, Harvest::Moved), "{moved:?}");
+    a.place.step(move |engine| engine.refresh_capture(number)).await;
+    let mut steps = 0;
+    let settling = |engine: &mut Engine| {
+        engine.shared.clear(); // as after a crash
+        let sql = "SELECT count(*) FROM settling";
+        Ok(engine.store.connection().query_row(sql, [], |row| row.get::<_, i64>(0))?)
+    };
+    while steps == 0 || a.place.step(settling).await == 1 {
+        steps += 1;
+        a.place.step(move |engine| engine.step_shared(number)).await;
+    }
+    assert!(steps >= 5, "{steps}");
+    exchange(&[&a, &b]).await;
+    assert_alike(&[&a, &b]);
+}

@@ -76,6 +76,8 @@ impl Place {
                 Harvest::Notes(notes) => {
                     self.step(move |engine| engine.commit_harvest(number, &notes)).await;
                 }
+                // Settled anew first.
+                Harvest::Busy => drop(self.step(move |engine| engine.step_shared(number)).await),
                 other => panic!("{other:?}"),
             }
         }
