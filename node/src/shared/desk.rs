@@ -97,7 +97,8 @@ impl Desk {
             if matches!(object.kind, ObjectKind::Table | ObjectKind::Index) {
                 // A function that only the application has, for instance.
                 connection.execute_batch(&object.sql).map_err(|error| {
-                    DeskError::Unfit(format!("{} can't be made: {error}", object.name))
+                    let kind = if object.kind == ObjectKind::Table { "table" } else { "index" };
+                    DeskError::Unfit(format!("the {kind} {} can't be made: {error}", object.name))
                 })?;
             }
         }

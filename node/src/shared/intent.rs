@@ -118,6 +118,17 @@ pub fn set_writes(
     Ok(())
 }
 
+/// How many rows do not stand in the application's table as they should.
+///
+/// # Errors
+/// See [`StoreError`].
+pub fn unwritten(connection: &Connection, database: DatabaseNumber) -> Result<u64, StoreError> {
+    Ok(connection
+        .prepare_cached("SELECT count(*) FROM unwritten WHERE database = ?")?
+        .query_row([database.0], |row| row.get::<_, i64>(0))?
+        .unsigned_abs())
+}
+
 /// Whether a row does not stand in the application's table as it should.
 ///
 /// # Errors

@@ -87,7 +87,7 @@ impl Local {
         let mut tables = Vec::new();
         for (at, table) in schema.tables.iter().enumerate() {
             let RowIdentity::Key(key) = &table.identity else {
-                return Err(DeskError::Unfit(format!("{} has no key", table.name)));
+                return Err(DeskError::Unfit(format!("the table {} has no key", table.name)));
             };
             let key: Vec<usize> = key.iter().map(|column| column.0 as usize).collect();
             let number = numbers.table(connection, &table.name)?;

@@ -117,7 +117,7 @@ pub(super) fn read(
     table: &Table,
 ) -> rusqlite::Result<Result<Constrained, String>> {
     let RowIdentity::Key(key) = &table.identity else {
-        return Ok(Err(format!("{} has no key that tells its rows apart", table.name)));
+        return Ok(Err(format!("the table {} has no key that tells its rows apart", table.name)));
     };
     let columns = columns(connection, table)?;
     let (mut indexes, mut key_collations) = (Vec::new(), Vec::new());
@@ -191,7 +191,7 @@ fn index(
             Some(known) => collations.push(known),
             None => {
                 return Ok(Err(format!(
-                    "{} has a UNIQUE index with the collation {collation}, which only the \
+                    "the table {} has a UNIQUE index with the collation {collation}, which only the \
                      application knows",
                     table.name
                 )));

@@ -12,7 +12,7 @@ use crate::capture::{Captured, Folded, Images, Notes};
 use crate::shared::book::Book;
 use crate::shared::conflicts::{self, Context, decision};
 use crate::shared::incoming::{Incoming, Reading};
-use crate::shared::intent::is_unwritten;
+use crate::shared::intent::{is_unwritten, unwritten};
 use crate::shared::local::Local;
 use crate::shared::numbers::Numbers;
 use crate::shared::own::Stamp;
@@ -60,7 +60,7 @@ pub struct Form {
 }
 
 /// With more rows waiting to be written, nothing more is merged before.
-const UNWRITTEN: i64 = 500;
+const UNWRITTEN: u64 = 500;
 
 /// So many rows are settled anew in one step.
 #[cfg(not(test))]
@@ -203,11 +203,7 @@ impl Engine {
             Loaded::Settling => return Ok(SharedStep::Moved(Vec::new())),
             Loaded::Not => return Ok(SharedStep::Even),
         }
-        let waiting: i64 = self
-            .store
-            .connection()
-            .prepare_cached("SELECT count(*) FROM unwritten WHERE database = ?")?
-            .query_row([number.0], |row| row.get(0))?;
+        let waiting = unwritten(self.store.connection(), number)?;
         if waiting < UNWRITTEN || !attached {
             match self.merge_next(&database, attached) {
                 Ok(SharedStep::Even) => {}

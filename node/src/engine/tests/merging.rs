@@ -1,122 +1,8 @@
 //! Three engines that share a database, each beside a real file: what they merge, and what the
 //! application sees of it.
 
+use super::shop::{Shop, assert_alike, exchange};
 use super::*;
-use crate::engine::Choose;
-use rusqlite::Connection;
-
-const SCHEMA: &str = "PRAGMA journal_mode = WAL;
-    CREATE TABLE customer (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT, phone TEXT);
-    CREATE TABLE sale (id INTEGER PRIMARY KEY AUTOINCREMENT, customer INTEGER REFERENCES customer(id),
-                       number TEXT UNIQUE, total REAL);
-    CREATE TABLE stock (sku TEXT PRIMARY KEY, n INTEGER NOT NULL);
-    INSERT INTO customer (name, phone) VALUES ('Ann', '1'), ('Bob', '2');
-    INSERT INTO sale (customer, number, total) VALUES (1, 'INV-1', 9.5);
-    INSERT INTO stock VALUES ('tea', 10)";
-
-/// A place with its application.
-struct Shop {
-    place: Place,
-    application: Connection,
-    number: DatabaseNumber,
-}
-
-impl Shop {
-    async fn founded(name: &str) -> Self {
-        let place = Place::founded(name).await;
-        let application = Connection::open(place.file("club.db")).unwrap();
-        application.execute_batch(SCHEMA).unwrap();
-        Self::sharing(place, application).await
-    }
-
-    async fn sharing(place: Place, application: Connection) -> Self {
-        place.attach_as(place.request("club.db")).await.unwrap();
-        let number = place.rows().await[0].number;
-        place.merge(number).await;
-        let shop = Self { place, application, number };
-        shop.settle().await;
-        shop
-    }
-
-    /// A further site, from nothing.
-    async fn joining(&self, name: &str, others: &[&Self]) -> Self {
-        let place = self.place.joining(name).await;
-        place.hears_all(&self.place).await;
-        for other in others {
-            place.hears_all(&other.place).await;
-        }
-        place.attach_as(place.request("club.db")).await.unwrap();
-        let number = place.rows().await[0].number;
-        let application = Connection::open(place.file("club.db")).unwrap();
-        let shop = Self { place, application, number };
-        shop.settle().await;
-        shop
-    }
-
-    fn run(&self, sql: &str) {
-        self.application.execute_batch(sql).unwrap();
-    }
-
-    fn rows(&self, sql: &str) -> Vec<String> {
-        let mut statement = self.application.prepare(sql).unwrap();
-        let rows = statement.query_map([], |row| row.get(0)).unwrap();
-        rows.map(Result::unwrap).collect()
-    }
-
-    /// Harvests, merges and writes until nothing is left.
-    async fn settle(&self) {
-        for _ in 0..100 {
-            self.place.harvest_whole(self.number).await;
-            let number = self.number;
-            match self.place.step(move |engine| engine.step_shared(number)).await {
-                SharedStep::Moved(_) => {}
-                SharedStep::Even => return,
-                other => panic!("{other:?}"),
-            }
-        }
-        panic!("it does not come to rest");
-    }
-
-    /// Takes everything that another site has.
-    async fn meets(&self, other: &Self) {
-        let records = other.place.step(|engine| Ok(engine.store.member_records()?)).await;
-        self.place.step(move |engine| engine.merge_members(records)).await.unwrap();
-        self.place.hears_all(&other.place).await;
-    }
-
-    fn content(&self) -> Vec<String> {
-        let mut content =
-            self.rows("SELECT printf('%d %s %s', id, name, phone) FROM customer ORDER BY id");
-        content.extend(self.rows(
-            "SELECT printf('%d %d %s %s', id, customer, number, total) FROM sale ORDER BY id",
-        ));
-        content.extend(self.rows("SELECT printf('%s %d', sku, n) FROM stock ORDER BY sku"));
-        content
-    }
-}
-
-/// Everybody hears everything and settles, twice: what settling makes is heard too.
-async fn exchange(shops: &[&Shop]) {
-    for _ in 0..2 {
-        for shop in shops {
-            shop.settle().await;
-        }
-        for shop in shops {
-            for other in shops {
-                shop.meets(other).await;
-            }
-            shop.settle().await;
-        }
-    }
-}
-
-fn assert_alike(shops: &[&Shop]) {
-    for shop in shops {
-        assert_eq!(shop.content(), shops[0].content());
-        assert_eq!(shop.rows("SELECT \"table\" FROM pragma_foreign_key_check"), [""; 0]);
-        assert_eq!(shop.rows("PRAGMA integrity_check"), ["ok"]);
-    }
-}
 
 #[tokio::test]
 async fn three_sites_write_and_end_alike() {
@@ -173,133 +59,43 @@ async fn a_counter_counts_what_every_site_sold() {
 }
 
 #[tokio::test]
-async fn rows_that_stay_here_are_left_as_the_application_has_them() {
+async fn status_tells_of_rows_that_wait() {
     let a = Shop::founded("downtown").await;
     let b = a.joining("uptown", &[]).await;
-    a.place
-        .step(|engine| Ok(engine.choose_rule(&"club".parse().unwrap(), "stock", "local")?))
-        .await;
-    exchange(&[&a, &b]).await;
-    let stock = "SELECT printf('%s %d', sku, n) FROM stock ORDER BY sku";
-    assert_eq!((a.rows(stock), b.rows(stock)), (vec!["tea 10".into()], vec!["tea 10".into()]));
-    a.run("DELETE FROM stock");
-    b.run("UPDATE stock SET n = 3; INSERT INTO stock VALUES ('salt', 1)");
-    exchange(&[&a, &b]).await;
-    // Another schema has everything settled anew.
+    a.run("INSERT INTO customer VALUES (500, 'Smith', '5')");
+    b.run("INSERT INTO customer VALUES (500, 'Miller', '6'), (501, 'Jones', '7')");
+    b.run("UPDATE stock SET n = 3");
+    a.run("UPDATE stock SET n = 4");
     for shop in [&a, &b] {
-        shop.run("ALTER TABLE customer ADD COLUMN mail TEXT");
+        shop.settle().await;
     }
-    exchange(&[&a, &b]).await;
-    assert_eq!(a.rows(stock), [""; 0]);
-    assert_eq!(b.rows(stock), ["salt 1", "tea 3"]);
-    // Who joins has none, and who comes back keeps what is its own.
-    let c = a.joining("harbour", &[&b]).await;
-    assert_eq!(c.rows(stock), [""; 0]);
-    assert_eq!(c.rows("SELECT name FROM customer ORDER BY id"), ["Ann", "Bob"]);
-}
-
-#[tokio::test]
-async fn what_was_deleted_while_a_key_got_another_name_stays_deleted() {
-    let a = Shop::founded("downtown").await;
-    let b = a.joining("uptown", &[]).await;
-    b.run("UPDATE customer SET phone = '9' WHERE id = 1");
-    a.run("ALTER TABLE customer RENAME COLUMN id TO number; DELETE FROM customer WHERE number = 2");
-    exchange(&[&a, &b]).await;
-    let names = "SELECT name || phone FROM customer";
-    assert_eq!((a.rows(names), b.rows(names)), (vec!["Ann9".into()], vec!["Ann9".into()]));
-    b.run("ALTER TABLE customer RENAME COLUMN id TO number");
-    b.run("INSERT INTO customer (name, phone) VALUES ('Cid', '3')");
-    exchange(&[&a, &b]).await;
-    assert_eq!((a.rows(names).len(), b.rows(names).len()), (2, 2));
+    let number = a.number;
+    a.meets(&b).await;
+    b.meets(&a).await;
+    let told = async |shop: &Shop| crate::status::render(&shop.place.status().await);
+    // Merged, and nothing that follows of it.
     for shop in [&a, &b] {
-        assert_eq!(shop.place.alarms().await, [""; 0]);
+        while !told(shop).await.contains("all merged") {
+            shop.place.step(move |engine| engine.step_shared(number)).await;
+        }
     }
-}
-
-#[tokio::test]
-async fn rows_of_a_key_that_a_table_has_no_more_wait() {
-    let a = Shop::founded("downtown").await;
-    let b = a.joining("uptown", &[]).await;
-    let rebuilt = |other: &str| {
-        format!(
-            "CREATE TABLE new (place TEXT, sku TEXT, n INTEGER NOT NULL, PRIMARY KEY (place, sku));
-             INSERT INTO new SELECT '{other}', sku, n FROM stock;
-             DROP TABLE stock; ALTER TABLE new RENAME TO stock"
-        )
-    };
-    a.run(&rebuilt("shop"));
+    let (at_a, at_b) = (told(&a).await, told(&b).await);
+    for text in [&at_a, &at_b] {
+        assert!(
+            text.contains("club  SAFE  shared  batch")
+                || text.contains("club  NOT SAFE  shared  batch"),
+            "{text}"
+        );
+        assert!(text.contains("1 row held back from the application"), "{text}");
+        assert!(text.contains("to be written into the application's file"), "{text}");
+    }
+    let waits = |text: &str| text.contains("1 row to be given another number");
+    assert!(waits(&at_a) != waits(&at_b), "{at_a}{at_b}");
     exchange(&[&a, &b]).await;
-    // Who has not come so far keeps what it has.
-    assert_eq!(b.rows("SELECT sku || n FROM stock"), ["tea10"]);
-    b.run(&rebuilt("shop"));
     exchange(&[&a, &b]).await;
-    for shop in [&a, &b] {
-        assert_eq!(shop.rows("SELECT place || ' ' || sku || n FROM stock"), ["shop tea10"]);
-        assert_eq!(shop.place.alarms().await, [""; 0]);
-    }
-}
-
-#[tokio::test]
-async fn what_was_found_by_comparing_beats_no_newer_edit_whatever_was_noted_beside_it() {
-    let a = Shop::founded("downtown").await;
-    let b = a.joining("uptown", &[]).await;
-    a.run("INSERT INTO stock VALUES ('salt', 1)");
-    exchange(&[&a, &b]).await;
-    b.run("UPDATE stock SET n = 3 WHERE sku = 'tea'; UPDATE stock SET n = 4 WHERE sku = 'salt'");
-    b.settle().await;
-    // Changed while nothing took note of it; when, nobody can know.
-    let triggers = "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'stock'";
-    for name in a.rows(triggers) {
-        a.run(&format!("DROP TRIGGER \"{name}\""));
-    }
-    a.run("UPDATE stock SET n = 99");
-    a.run("UPDATE customer SET phone = '7' WHERE id = 1");
-    exchange(&[&a, &b]).await;
-    assert_alike(&[&a, &b]);
-    assert_eq!(a.rows("SELECT sku || n FROM stock ORDER BY sku"), ["salt4", "tea3"]);
-    assert_eq!(b.rows("SELECT phone FROM customer WHERE id = 1"), ["7"]);
-}
-
-#[tokio::test]
-async fn what_one_site_decides_is_decided_everywhere() {
-    let a = Shop::founded("downtown").await;
-    let b = a.joining("uptown", &[]).await;
-    let c = a.joining("harbour", &[&b]).await;
-    let shops = [&a, &b, &c];
-    exchange(&shops).await;
-    a.run("UPDATE customer SET name = 'Anna', phone = '5' WHERE id = 1");
-    b.run("UPDATE customer SET name = 'Anne', phone = '6' WHERE id = 1");
-    a.run("INSERT INTO sale (customer, number, total) VALUES (1, 'INV-2', 1)");
-    b.run("INSERT INTO sale (customer, number, total) VALUES (1, 'INV-2', 2)");
-    exchange(&shops).await;
-    let open = async |shop: &Shop| shop.place.step(|e| Ok(e.conflicts()?.conflicts)).await;
-    for shop in shops {
-        let kinds: Vec<String> = open(shop).await.into_iter().map(|found| found.kind).collect();
-        assert_eq!(kinds, ["edit", "edit", "marked"]);
-    }
-    // Each at another site: what counts is to stay, what lost is to count, the mark is to stay.
-    let decisions = [(&a, "name", Choose::Winner), (&b, "phone", Choose::Loser)];
-    for (shop, column, choose) in decisions {
-        let found = open(shop).await.into_iter();
-        let found = found.filter(|found| found.column.as_deref() == Some(column)).next().unwrap();
-        shop.place.step(move |engine| engine.keep(found.id, choose)).await;
-    }
-    let marked = open(&c).await.pop().unwrap();
-    c.place.step(move |engine| engine.keep(marked.id, Choose::Winner)).await;
-    exchange(&shops).await;
-    assert_alike(&shops);
-    for shop in shops {
-        assert!(open(shop).await.is_empty(), "{:?}", open(shop).await);
-    }
-    // What lost counts, and what won counts on: of one of both sites each.
-    let row = a.rows("SELECT name || phone FROM customer WHERE id = 1").remove(0);
-    assert!(["Anna6", "Anne5"].contains(&row.as_str()), "{row}");
-    // What is not known to be decided is told.
-    a.run("UPDATE customer SET phone = '7' WHERE id = 2");
-    c.run("UPDATE customer SET phone = '8' WHERE id = 2");
-    exchange(&shops).await;
-    for shop in shops {
-        assert_eq!(open(shop).await.len(), 1);
+    for text in [told(&a).await, told(&b).await] {
+        assert!(text.contains("1 to look at with `conflicts`"), "{text}");
+        assert!(!text.contains("row held") && !text.contains("to be"), "{text}");
     }
 }
 
@@ -378,26 +174,6 @@ async fn a_number_given_out_again_before_the_first_row_is_seen_becomes_two() {
 }
 
 #[tokio::test]
-async fn sites_on_different_versions_of_the_application_go_on() {
-    let a = Shop::founded("downtown").await;
-    let b = a.joining("uptown", &[]).await;
-    a.run(
-        "ALTER TABLE customer ADD COLUMN mail TEXT; CREATE TABLE note (id TEXT PRIMARY KEY, t TEXT);
-         UPDATE customer SET mail = 'a@x' WHERE id = 1; INSERT INTO note VALUES ('n', 'hello')",
-    );
-    b.run("UPDATE customer SET phone = '9' WHERE id = 1");
-    exchange(&[&a, &b]).await;
-    assert_eq!(a.content(), b.content());
-    b.run(
-        "CREATE TABLE note (id TEXT PRIMARY KEY, t TEXT); ALTER TABLE customer ADD COLUMN mail TEXT",
-    );
-    exchange(&[&a, &b]).await;
-    assert_alike(&[&a, &b]);
-    assert_eq!(b.rows("SELECT mail || phone FROM customer WHERE id = 1"), ["a@x9"]);
-    assert_eq!(b.rows("SELECT t FROM note"), ["hello"]);
-}
-
-#[tokio::test]
 async fn a_file_in_use_is_waited_for() {
     let a = Shop::founded("downtown").await;
     let b = a.joining("uptown", &[]).await;
@@ -423,91 +199,4 @@ async fn a_file_in_use_is_waited_for() {
     assert_alike(&[&a, &b]);
     assert_eq!(b.rows("SELECT phone FROM customer WHERE id = 2"), ["5"]);
     assert_eq!(a.rows("SELECT CAST(n AS TEXT) FROM stock"), ["3"]);
-}
-
-#[tokio::test]
-async fn who_joins_after_an_upgrade_has_what_it_brought() {
-    let a = Shop::founded("downtown").await;
-    // A column and tables before and behind those that are there, and a rebuild whose new column
-    // has a default that no old row can be known to have.
-    a.run(
-        "ALTER TABLE customer ADD COLUMN mail TEXT; CREATE TABLE a (id TEXT PRIMARY KEY, t TEXT);
-         INSERT INTO a VALUES ('x', 'y'); UPDATE customer SET mail = 'm' WHERE id = 1",
-    );
-    a.settle().await;
-    a.run(
-        "CREATE TABLE new_sale (id INTEGER PRIMARY KEY AUTOINCREMENT,
-           customer INTEGER REFERENCES customer(id), number TEXT UNIQUE, total REAL,
-           at TEXT NOT NULL DEFAULT (datetime('now')));
-         INSERT INTO new_sale (id, customer, number, total) SELECT * FROM sale;
-         DROP TABLE sale; ALTER TABLE new_sale RENAME TO sale",
-    );
-    a.settle().await;
-    let b = a.joining("uptown", &[]).await;
-    exchange(&[&a, &b]).await;
-    assert_alike(&[&a, &b]);
-    assert_eq!(b.rows("SELECT mail FROM customer WHERE id = 1"), ["m"]);
-    assert_eq!(b.rows("SELECT t FROM a"), ["y"]);
-    assert_eq!(b.rows("SELECT number FROM sale WHERE at IS NOT NULL"), ["INV-1"]);
-    b.run("UPDATE a SET t = 'z'; UPDATE customer SET phone = '7' WHERE id = 1");
-    exchange(&[&a, &b]).await;
-    assert_alike(&[&a, &b]);
-    assert_eq!(a.rows("SELECT t FROM a"), ["z"]);
-}
-
-#[tokio::test]
-async fn much_at_once_is_merged_and_settled_in_short_steps() {
-    let a = Shop::founded("downtown").await;
-    let b = a.joining("uptown", &[]).await;
-    let mut rows = String::from("BEGIN;");
-    for at in 0..250 {
-        rows += &format!("INSERT INTO customer VALUES ({}, 'n{at}', '');", 70_000 + at);
-        rows += &format!("INSERT INTO sale VALUES ({0}, {0}, 'S{at}', 1);", 70_000 + at);
-    }
-    b.run(&(rows + "COMMIT"));
-    b.settle().await;
-    a.meets(&b).await;
-    let number = a.number;
-    // Harvesting goes on between the steps, and nothing is lost of what the application does.
-    let mut merged = 0;
-    loop {
-        let state = a.place.step(move |engine| {
-            let connection = engine.store.connection();
-            let sql = "SELECT count(*), (SELECT count(*) FROM merged_part) FROM merged_row";
-            Ok(connection.query_row(sql, [], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))?)
-        });
-        let (rows, begun): (i64, i64) = state.await;
-        assert!(rows - merged <= 101, "{rows} rows after {merged}");
-        merged = rows;
-        if begun == 1 {
-            a.run("UPDATE customer SET phone = phone || '1' WHERE id = 1");
-            a.place.harvest_whole(number).await;
-        }
-        match a.place.step(move |engine| engine.step_shared(number)).await {
-            SharedStep::Moved(_) => {}
-            _ => break,
-        }
-    }
-    exchange(&[&a, &b]).await;
-    assert_alike(&[&a, &b]);
-    assert_eq!(a.content().len(), 504);
-    assert_eq!(b.rows("SELECT phone FROM customer WHERE id = 1"), ["11111"]);
-    // Another schema: in steps too, each of which may be the last before a crash.
-    a.run("ALTER TABLE customer ADD COLUMN mail TEXT");
-    let moved = a.place.step(move |engine| engine.read_harvest(number)).await;
-    assert!(matches!(moved, Harvest::Moved), "{moved:?}");
-    a.place.step(move |engine| engine.refresh_capture(number)).await;
-    let mut steps = 0;
-    let settling = |engine: &mut Engine| {
-        engine.shared.clear(); // as after a crash
-        let sql = "SELECT count(*) FROM settling";
-        Ok(engine.store.connection().query_row(sql, [], |row| row.get::<_, i64>(0))?)
-    };
-    while steps == 0 || a.place.step(settling).await == 1 {
-        steps += 1;
-        a.place.step(move |engine| engine.step_shared(number)).await;
-    }
-    assert!(steps >= 5, "{steps}");
-    exchange(&[&a, &b]).await;
-    assert_alike(&[&a, &b]);
 }

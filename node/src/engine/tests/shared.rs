@@ -102,7 +102,7 @@ impl Place {
         .await
     }
 
-    async fn status(&self) -> Status {
+    pub(super) async fn status(&self) -> Status {
         self.step(|engine| {
             let view = engine.view()?;
             Ok(Status::new(engine.identity(), &view, None))
