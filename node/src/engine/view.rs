@@ -194,7 +194,7 @@ impl Engine {
         let connection = self.store.connection();
         let list::Counts { undecided: conflicts, parked, .. } =
             list::counts(connection, row.number)?;
-        let unwritten = unwritten(connection, row.number)?;
+        let unwritten = unwritten(connection, row.number, u64::MAX)?;
         let unnumbered = Owed::Number.count(connection, row.number)?;
         Ok(SharedView { origins, conflicts, parked, unwritten, unnumbered })
     }

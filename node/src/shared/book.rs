@@ -339,6 +339,22 @@ impl<'a> Book<'a> {
         Ok(())
     }
 
+    /// Shows rows until it is enough; whether more are wanted.
+    fn visit(
+        &self,
+        rows: &[MergedId],
+        visit: &mut dyn FnMut(&RowId) -> Result<bool, DeskError>,
+    ) -> Result<bool, DeskError> {
+        for id in rows {
+            if let Some(row) = self.local.row_id(id)?
+                && !visit(&row)?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     pub(super) fn named(&self, row: &Row<'_>) -> rusqlite::Result<MergedId> {
         Ok(MergedId { table: row.get(0)?, key: row.get(1)?, birth: row.get(2)? })
     }
@@ -451,21 +467,36 @@ impl Store for Book<'_> {
         visit: &mut dyn FnMut(&RowId) -> Result<bool, DeskError>,
     ) -> Result<(), DeskError> {
         let id = self.local.merged_id(row)?;
-        // Read to the end first: visiting asks through the same connection.
-        let mut statement = self.connection.prepare_cached(
-            "SELECT tbl, key, birth FROM merged_reference
-             WHERE database = ?1 AND parent_tbl = ?2 AND parent_key = ?3 AND parent_birth = ?4",
-        )?;
-        let found = statement
-            .query_map(params![self.database, id.table, id.key, id.birth], |row| self.named(row))?
-            .collect::<Result<Vec<_>, _>>()?;
-        for id in found {
-            if let Some(referrer) = self.local.row_id(&id)?
-                && !visit(&referrer)?
-            {
-                break;
+        // Of many the first may be enough.
+        const AT_ONCE: usize = 64;
+        let mut after = MergedId { table: 0, key: Vec::new(), birth: Vec::new() };
+        loop {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT tbl, key, birth FROM merged_reference
+                 WHERE database = ?1 AND parent_tbl = ?2 AND parent_key = ?3 AND parent_birth = ?4
+                   AND (tbl, key, birth) > (?5, ?6, ?7) ORDER BY tbl, key, birth LIMIT ?8",
+            )?;
+            let MergedId { table, key, birth } = &after;
+            let bound = params![
+                self.database,
+                id.table,
+                id.key,
+                id.birth,
+                table,
+                key,
+                birth,
+                AT_ONCE as i64
+            ];
+            let found = statement
+                .query_map(bound, |row| self.named(row))?
+                .collect::<Result<Vec<MergedId>, _>>()?;
+            let Some(last) = found.last().filter(|_| found.len() == AT_ONCE).cloned() else {
+                return self.visit(&found, visit).map(drop);
+            };
+            if !self.visit(&found, visit)? {
+                return Ok(());
             }
+            after = last;
         }
-        Ok(())
     }
 }

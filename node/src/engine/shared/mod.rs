@@ -203,7 +203,7 @@ impl Engine {
             Loaded::Settling => return Ok(SharedStep::Moved(Vec::new())),
             Loaded::Not => return Ok(SharedStep::Even),
         }
-        let waiting = unwritten(self.store.connection(), number)?;
+        let waiting = unwritten(self.store.connection(), number, UNWRITTEN)?;
         if waiting < UNWRITTEN || !attached {
             match self.merge_next(&database, attached) {
                 Ok(SharedStep::Even) => {}

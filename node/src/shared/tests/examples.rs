@@ -347,3 +347,23 @@ fn a_row_made_before_the_same_one_of_others_is_seen_is_made_at_both() {
     assert_eq!(sites[0].rows("s"), [[text("salt"), int(5)], [text("tea"), int(7)]]);
     assert_eq!(sites[1].store.query_row("SELECT count(*) FROM unwritten", [], |r| r.get(0)), Ok(0));
 }
+
+#[test]
+fn a_parent_of_many_goes_with_the_last_of_them() {
+    let mut sites = pair(
+        "CREATE TABLE p (id TEXT PRIMARY KEY, name TEXT);
+         CREATE TABLE c (id INTEGER PRIMARY KEY AUTOINCREMENT, p TEXT REFERENCES p(id))",
+    );
+    sites[0].run("INSERT INTO p VALUES ('p', 'shelf'), ('q', 'box')");
+    for id in 1..=200 {
+        sites[0].run(&format!("INSERT INTO c VALUES ({id}, 'p')"));
+    }
+    settled(&mut sites);
+    sites[1].run("PRAGMA foreign_keys = OFF");
+    sites[1].run("DELETE FROM p WHERE id = 'p'; DELETE FROM c WHERE id < 200");
+    settled(&mut sites);
+    assert_eq!((sites[0].rows("p").len(), sites[0].rows("c").len()), (2, 1));
+    sites[0].run("UPDATE c SET p = 'q'");
+    settled(&mut sites);
+    assert_eq!((sites[1].rows("p").len(), sites[1].rows("c").len()), (1, 1));
+}
