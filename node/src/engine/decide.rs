@@ -15,7 +15,7 @@ use crate::capture::Images;
 use crate::failure::Failure;
 use crate::shared::conflicts::list::{self, Conflict};
 use crate::shared::conflicts::{Context, Detail, Kind, What, decision};
-use crate::shared::policy::{self, Entry, Policy};
+use crate::shared::policy::{self, Choice, Entry, Policy, Setting};
 use crate::store::{DatabaseNumber, DatabaseRow, DatabaseState, StoreError};
 use conflict::row::Column;
 use conflict::{Rule, SiteId, Value, Version};
@@ -94,6 +94,22 @@ impl Engine {
             .map(|member| (member.name.to_string(), member.site))
             .collect();
         let parsed = policy::parse(subject, rule, &schema, &sites)?;
+        let now = Policy::read(self.store.connection(), database.number, self.identity.site)?;
+        let stays = match &parsed.column {
+            Some(column) => now.column_is_local(&parsed.table, column),
+            None => now.is_local(&parsed.table),
+        };
+        let travels = parsed.choice.setting() == Setting::Rule && parsed.choice != Choice::Local;
+        if stays && travels {
+            return Err(Failure::refused(
+                format!(
+                    "{subject} stays at each site: if it travelled again, what was written there \
+                     meanwhile would give way to what was shared before."
+                ),
+                "Leave it; or copy what is to be shared into another table.",
+            )
+            .into());
+        }
         let set = RuleSet {
             database: name.to_string(),
             rule: parsed.choice.spelled(|site| self.site_name(site)),

@@ -23,6 +23,10 @@ async fn rows_that_stay_here_are_left_as_the_application_has_them() {
     exchange(&[&a, &b]).await;
     assert_eq!(a.rows(stock), [""; 0]);
     assert_eq!(b.rows(stock), ["salt 1", "tea 3"]);
+    let back = a.place.step(|engine| {
+        Ok(engine.choose_rule(&"club".parse().unwrap(), "stock", "last-writer").is_err())
+    });
+    assert!(back.await, "what was written meanwhile would be lost");
     // Who joins has none, and who comes back keeps what is its own.
     let c = a.joining("harbour", &[&b]).await;
     assert_eq!(c.rows(stock), [""; 0]);
