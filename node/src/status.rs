@@ -108,9 +108,15 @@ pub struct DatabaseStatus {
     /// For a shared one: what the merge decided and nobody has looked at yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts: Option<u64>,
-    /// For a shared one: how many of these are rows that the application does not see.
+    /// For a shared one: rows that the application does not see.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parked: Option<u64>,
+    /// For a shared one: rows that wait to be written into the application's file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unwritten: Option<u64>,
+    /// For a shared one: rows that wait for another number, since another site's row has theirs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unnumbered: Option<u64>,
     /// The numbers of its alarms.
     pub alarms: Vec<i64>,
     /// For a shared one: how far the other sites' changes are here.
@@ -316,6 +322,8 @@ impl DatabaseStatus {
             safe: own.then(|| view.safe()),
             conflicts: shared.map(|shared| shared.conflicts),
             parked: shared.map(|shared| shared.parked),
+            unwritten: shared.map(|shared| shared.unwritten),
+            unnumbered: shared.map(|shared| shared.unnumbered),
             origins: shared.map(|shared| {
                 let origin = |origin: &OriginView| OriginStatus {
                     site: origin.name.clone(),
@@ -422,10 +430,11 @@ fn render_database(text: &mut String, database: &DatabaseStatus) {
                 Some(count) => format!("{count} changes pending"),
                 None => "what is pending can't be told now".to_owned(),
             };
+            let shared = if database.origins.is_some() { "  shared" } else { "" };
             let verdict = if safe == Some(true) { "SAFE" } else { "NOT SAFE" };
             let _ = writeln!(
                 text,
-                "{}  {verdict}  batch {}, {pending}\n  {}",
+                "{}  {verdict}{shared}  batch {}, {pending}\n  {}",
                 database.name, database.sequence, database.path
             );
             if copies.is_empty() {
@@ -502,12 +511,19 @@ fn render_origins(text: &mut String, database: &DatabaseStatus) {
         };
         let _ = writeln!(text, "  from {:<17} {state}", origin.site);
     }
-    let (conflicts, parked) = (database.conflicts.unwrap_or(0), database.parked.unwrap_or(0));
+    let conflicts = database.conflicts.unwrap_or(0);
     if conflicts > 0 {
-        let _ = writeln!(
-            text,
-            "  {conflicts} to look at with `conflicts`{}",
-            if parked > 0 { format!(", {parked} of them rows held back") } else { String::new() }
-        );
+        let _ = writeln!(text, "  {conflicts} to look at with `conflicts`");
+    }
+    for (count, what) in [
+        (database.parked, "held back from the application"),
+        (database.unnumbered, "to be given another number"),
+        (database.unwritten, "to be written into the application's file"),
+    ] {
+        match count.unwrap_or(0) {
+            0 => {}
+            1 => drop(writeln!(text, "  1 row {what}")),
+            count => drop(writeln!(text, "  {count} rows {what}")),
+        }
     }
 }

@@ -73,6 +73,9 @@ pub struct NotedRow {
     pub row: Option<Vec<Value>>,
     /// Whether it was there all the time, for all that the notes say (no delete was noted).
     pub kept: bool,
+    /// Whether a note names it. Otherwise it was read to be compared, and nobody knows when it
+    /// changed, should it have.
+    pub noted: bool,
 }
 
 /// The statements that read a table.
@@ -376,7 +379,7 @@ impl Reader<'_> {
             let (Some(kind), Some((index, table))) = (kind, found) else { continue };
             let key = row_values(row, 4, table.table.identity_width())?;
             let kept = kind == triggers::NoteKind::There;
-            self.row(TableIndex(index as u32), table, key, kept)?;
+            self.row(TableIndex(index as u32), table, key, (kept, true))?;
         }
         Ok(Notes {
             rows: BTreeMap::new(),
@@ -395,7 +398,7 @@ impl Reader<'_> {
         index: TableIndex,
         table: &TableSql,
         key: Vec<Value>,
-        kept: bool,
+        (kept, noted): (bool, bool),
     ) -> rusqlite::Result<()> {
         if key.contains(&Value::Null) {
             // The row may be gone again; if one is there, it needs another identity.
@@ -403,14 +406,14 @@ impl Reader<'_> {
             return Ok(());
         }
         let packed = PackedKey::new(&key);
-        if let Some(noted) = self.rows.get_mut(&(index, packed.clone())) {
-            noted.kept &= kept;
+        if let Some(known) = self.rows.get_mut(&(index, packed.clone())) {
+            known.kept &= kept;
             return Ok(());
         }
         let row = table.look_up(self.connection, &key)?;
         self.bytes += size(&key) + row.as_deref().map_or(0, size);
         let key = row.as_deref().map_or_else(|| key.clone(), |row| table.key_of(row, &key));
-        self.rows.insert((index, packed), NotedRow { key, row, kept });
+        self.rows.insert((index, packed), NotedRow { key, row, kept, noted });
         Ok(())
     }
 
@@ -431,7 +434,7 @@ impl Reader<'_> {
                         if last.is_some() && self.bytes >= self.limits.bytes {
                             break;
                         }
-                        self.row(*table, sql, key.clone(), true)?;
+                        self.row(*table, sql, key.clone(), (true, false))?;
                         last = Some(packed.clone());
                     }
                 }
@@ -465,6 +468,7 @@ impl Reader<'_> {
                 key,
                 row: Some(row),
                 kept: true,
+                noted: false,
             });
             if count >= self.limits.rows || self.bytes >= self.limits.bytes {
                 end = Some(cursor);

@@ -8,6 +8,7 @@
 //! | its triggers were gone or not as they must be | columns matched by name | compared |
 //! | columns dropped | matched by name | nothing |
 //! | columns renamed, or added elsewhere | matched by name | compared |
+//! | shared mode: columns of the key renamed, and nothing else | matched by place | nothing |
 //! | another identity; a new column whose old values can't be known | removed | `cleared`, all rows |
 //! | new | – | all rows |
 //! | gone | removed | nothing: the schema says so |
@@ -23,8 +24,10 @@ use super::images::{Captured, Images, Position};
 use super::inspect::{Finding, inspect};
 use super::install::{Polite, Present};
 use super::rescan::Rescan;
+use crate::sql::quoted;
 use conflict::Value;
-use protocol::schema::{RowIdentity, Schema, Table, TableIndex};
+use protocol::schema::{ObjectKind, RowIdentity, Schema, Table, TableIndex};
+use rusqlite::Connection;
 use std::collections::BTreeSet;
 
 /// What a refresh came to.
@@ -157,6 +160,13 @@ impl Moved {
         for (at, (table, number)) in new.schema.tables.iter().zip(&new.numbers).enumerate() {
             let index = TableIndex(at as u32);
             let before = old.schema.find(&table.name).and_then(|old_at| old.schema.table(old_at));
+            let renamed = match before {
+                Some(before) if self.keep => {
+                    key_renamed((&old.schema, before), (&new.schema, table))
+                }
+                _ => None,
+            };
+            let before = renamed.as_ref().or(before);
             let fate = match before {
                 None => Fate::New,
                 Some(before) => self.fate(index, before, table, &new.schema),
@@ -216,6 +226,55 @@ fn same_identity(a: &Table, b: &Table) -> bool {
         RowIdentity::Rowid(_) => None,
     };
     names(a) == names(b)
+}
+
+/// A table as it was, with the names that its key's columns have now, if they have other names and
+/// nothing else is new: its rows are told apart as before.
+fn key_renamed((old, before): (&Schema, &Table), (new, after): (&Schema, &Table)) -> Option<Table> {
+    let (RowIdentity::Key(was), RowIdentity::Key(is)) = (&before.identity, &after.identity) else {
+        return None;
+    };
+    if was != is || before.columns.len() != after.columns.len() {
+        return None;
+    }
+    let pairs = before.columns.iter().zip(&after.columns).enumerate();
+    let renamed: Vec<_> = pairs.filter(|(_, (was, is))| was != is).collect();
+    let in_key = |at: &usize| is.iter().any(|column| column.0 as usize == *at);
+    if renamed.is_empty() || !renamed.iter().all(|(at, _)| in_key(at)) {
+        return None;
+    }
+    let names = renamed.iter().map(|(_, (was, is))| (was.as_str(), is.as_str()));
+    let (was, is) = (statement(old, before)?, statement(new, after)?);
+    // SQLite writes a new name in quotes where it was given in quotes.
+    let forms: [fn(&str) -> String; 2] = [str::to_owned, quoted];
+    let same = |form: &fn(&str) -> String| {
+        with_names(was, &before.name, names.clone().map(|(was, is)| (was, form(is))))
+            .is_ok_and(|would_be| would_be == is)
+    };
+    forms.iter().any(same).then(|| Table { columns: after.columns.clone(), ..before.clone() })
+}
+
+fn statement<'s>(schema: &'s Schema, table: &Table) -> Option<&'s str> {
+    let mut objects = schema.objects.iter();
+    let found =
+        objects.find(|object| object.kind == ObjectKind::Table && object.name == table.name);
+    found.map(|object| object.sql.as_str())
+}
+
+/// What SQLite makes of a table's statement where columns get other names.
+fn with_names<'n>(
+    sql: &str,
+    table: &str,
+    names: impl Iterator<Item = (&'n str, String)>,
+) -> rusqlite::Result<String> {
+    let memory = Connection::open_in_memory()?;
+    memory.execute_batch(sql)?;
+    for (was, is) in names {
+        let (table, was) = (quoted(table), quoted(was));
+        memory.execute_batch(&format!("ALTER TABLE {table} RENAME COLUMN {was} TO {is}"))?;
+    }
+    let sql = "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+    memory.query_row(sql, [table], |row| row.get(0))
 }
 
 /// A row in the form of `after`: columns matched by name, defaults where there was none.

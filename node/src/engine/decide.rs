@@ -14,8 +14,8 @@ use super::{Engine, EngineError};
 use crate::capture::Images;
 use crate::failure::Failure;
 use crate::shared::conflicts::list::{self, Conflict};
-use crate::shared::conflicts::{Context, Detail, Kind, What};
-use crate::shared::policy::{self, Entry, Policy};
+use crate::shared::conflicts::{Context, Detail, Kind, What, decision};
+use crate::shared::policy::{self, Choice, Entry, Policy, Setting};
 use crate::store::{DatabaseNumber, DatabaseRow, DatabaseState, StoreError};
 use conflict::row::Column;
 use conflict::{Rule, SiteId, Value, Version};
@@ -36,6 +36,17 @@ pub struct OwnChange {
     pub birth: Option<Version>,
     /// What happens to it.
     pub operation: OwnOperation,
+}
+
+impl OwnChange {
+    fn entry(entry: &Entry) -> Self {
+        Self {
+            table: policy::TABLE.to_owned(),
+            key: entry.key(),
+            birth: None,
+            operation: OwnOperation::Insert(vec![entry.value()]),
+        }
+    }
 }
 
 /// What happens to a row.
@@ -82,8 +93,23 @@ impl Engine {
             .filter(|member| !member.removed)
             .map(|member| (member.name.to_string(), member.site))
             .collect();
-        let policy = Policy::read(self.store.connection(), database.number, self.identity.site)?;
-        let parsed = policy::parse(subject, rule, &schema, &policy, &sites)?;
+        let now = Policy::read(self.store.connection(), database.number, self.identity.site)?;
+        let parsed = policy::parse(subject, rule, &schema, &now, &sites)?;
+        let stays = match &parsed.column {
+            Some(column) => now.column_is_local(&parsed.table, column),
+            None => now.is_local(&parsed.table),
+        };
+        let travels = parsed.choice.setting() == Setting::Rule && parsed.choice != Choice::Local;
+        if stays && travels {
+            return Err(Failure::refused(
+                format!(
+                    "{subject} stays at each site: if it travelled again, what was written there \
+                     meanwhile would give way to what was shared before."
+                ),
+                "Leave it; or copy what is to be shared into another table.",
+            )
+            .into());
+        }
         let set = RuleSet {
             database: name.to_string(),
             rule: parsed.choice.spelled(|site| self.site_name(site)),
@@ -104,16 +130,10 @@ impl Engine {
         number: DatabaseNumber,
         entry: &Entry,
     ) -> Result<Option<LocalBranch>, EngineError> {
-        let change = OwnChange {
-            table: policy::TABLE.to_owned(),
-            key: entry.key(),
-            birth: None,
-            operation: OwnOperation::Insert(vec![entry.value()]),
-        };
-        self.append_own_change(number, change, |_| Ok(()))
+        self.append_own_changes(number, vec![OwnChange::entry(entry)], |_| Ok(()))
     }
 
-    /// Decides a conflict; returns how far this site's branch is then, if that took a change.
+    /// Decides a conflict, at all sites; returns how far this site's branch is then.
     ///
     /// # Errors
     /// There is none of that number, it is decided, it can't be decided so, or the store fails.
@@ -134,16 +154,12 @@ impl Engine {
         let decide = move |connection: &Connection| {
             list::set_decided(Context { connection, database: conflict.database, now }, id)
         };
-        let branch = match choose {
-            Choose::Winner => {
-                self.store.transaction(decide)?;
-                None
-            }
-            Choose::Loser => {
-                let change = self.change_for(&conflict)?;
-                self.append_own_change(database.number, change, decide)?
-            }
-        };
+        let column = self.column_of(&conflict)?;
+        let mut changes = vec![OwnChange::entry(&decision::entry(&conflict, column)?)];
+        if choose == Choose::Loser {
+            changes.push(self.change_for(&conflict)?);
+        }
+        let branch = self.append_own_changes(database.number, changes, decide)?;
         Ok((Kept { id, database: database.name.to_string(), kept: choose }, branch))
     }
 
@@ -230,6 +246,22 @@ impl Engine {
             birth: conflict.row.birth()?,
             operation,
         })
+    }
+
+    /// The name of the column that a conflict is about, where it is about one.
+    fn column_of(&self, conflict: &Conflict) -> Result<Option<String>, EngineError> {
+        let number = match &conflict.detail {
+            Detail::Marked { column, .. } => {
+                return Ok(self.local(conflict.database)?.column(&conflict.table, *column));
+            }
+            Detail::Lost { loser, .. } => match &loser.what {
+                What::Set(values) if values.len() == 1 => values.first().map(|(column, _)| *column),
+                What::Added(column, _) => Some(*column),
+                _ => None,
+            },
+            Detail::Parked(_) | Detail::Kept => None,
+        };
+        Ok(number.map(|number| self.column_name(conflict, number)).transpose()?.flatten())
     }
 
     fn find_conflict(&self, id: i64) -> Result<Conflict, EngineError> {

@@ -54,6 +54,11 @@ impl Walk {
         engine: &mut Engine,
         number: DatabaseNumber,
     ) -> Result<Stride, EngineError> {
+        while let Some(table) = self.captured.schema.table(TableIndex(self.table))
+            && engine.rows_stay(number, &table.name)?
+        {
+            self.table += 1;
+        }
         let index = TableIndex(self.table);
         let (Some(table), Some(logged)) =
             (self.captured.schema.table(index), self.captured.number(index))

@@ -443,6 +443,7 @@ pub(super) fn forget_merged(
         "merged_reference",
         "owed",
         "settled",
+        "settling",
         "rekeyed",
         "unwritten",
         "intent",
@@ -458,9 +459,11 @@ pub(super) fn forget_merged(
         transaction
             .prepare_cached("DELETE FROM seen WHERE branch = ?1 OR other = ?1")?
             .execute([branch.number.0])?;
-        transaction
-            .prepare_cached("DELETE FROM merged_base WHERE branch = ?")?
-            .execute([branch.number.0])?;
+        for table in ["merged_base", "merged_part"] {
+            transaction
+                .prepare_cached(&format!("DELETE FROM {table} WHERE branch = ?"))?
+                .execute([branch.number.0])?;
+        }
         databases::set_applied(transaction, branch.number, Sequence::ZERO, WallTime(0))?;
         if branch.base > Sequence::ZERO {
             databases::follow_branch(transaction, number, branch.number)?;

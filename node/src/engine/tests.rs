@@ -14,8 +14,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
+mod changing;
 mod merging;
 mod shared;
+mod shop;
 
 const LISTEN: &str = "127.0.0.1:4433";
 

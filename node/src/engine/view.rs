@@ -2,6 +2,9 @@
 //! added by whoever knows.
 
 use super::{Engine, EngineError};
+use crate::shared::conflicts::list;
+use crate::shared::intent::unwritten;
+use crate::shared::owed::Owed;
 use crate::store::alarms::{Alarm, Severity};
 use crate::store::progress::PeerRow;
 use crate::store::{BranchRow, DatabaseRow, DatabaseState};
@@ -62,8 +65,12 @@ pub struct SharedView {
     pub origins: Vec<OriginView>,
     /// What the merge decided and nobody has looked at yet.
     pub conflicts: u64,
-    /// How many of these are rows that the application does not see.
+    /// Rows that the application does not see.
     pub parked: u64,
+    /// Rows that wait to be written into the application's file.
+    pub unwritten: u64,
+    /// Rows that wait for another number.
+    pub unnumbered: u64,
 }
 
 /// How far another site's branch of a shared database is here.
@@ -165,7 +172,6 @@ impl Engine {
     }
 
     fn view_shared(&self, row: &DatabaseRow) -> Result<SharedView, EngineError> {
-        let (conflicts, parked) = self.store.conflict_counts(row.number)?;
         // Of a site that attached it again, only the branch that it writes now.
         let mut newest: BTreeMap<SiteId, BranchRow> = BTreeMap::new();
         for branch in self.store.branches_of(row.number)? {
@@ -185,7 +191,12 @@ impl Engine {
             })
             .collect();
         origins.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(SharedView { origins, conflicts, parked })
+        let connection = self.store.connection();
+        let list::Counts { undecided: conflicts, parked, .. } =
+            list::counts(connection, row.number)?;
+        let unwritten = unwritten(connection, row.number, u64::MAX)?;
+        let unnumbered = Owed::Number.count(connection, row.number)?;
+        Ok(SharedView { origins, conflicts, parked, unwritten, unnumbered })
     }
 
     fn view_database(&mut self, row: DatabaseRow) -> Result<DatabaseView, EngineError> {

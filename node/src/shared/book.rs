@@ -3,13 +3,14 @@
 //! not decided here.
 
 use super::local::Local;
+use super::meant::As;
 use super::numbers::Numbers;
 use super::{DeskError, MergedId};
-use crate::capture::{Images, PackedKey};
+use crate::capture::PackedKey;
 use crate::store::StoreError;
 use conflict::row::{Column, PackedRow, RowState};
 use conflict::visible::{
-    Constraints, Life, Meant, Outcome, Reference, RowId, Slot, Store, Table as Place, Unique, plain,
+    Constraints, Meant, Outcome, RowId, Slot, Store, Table as Place, Unique, plain,
 };
 use conflict::{Timestamp, Value, Version};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -58,7 +59,13 @@ pub struct Book<'a> {
     pub numbers: &'a Numbers,
     /// Rows as they were and as they are, of those that are being merged.
     pub(super) open: RefCell<BTreeMap<MergedId, Entry>>,
+    /// While everything is settled anew: how far it is.
+    pub(super) horizon: Option<Horizon>,
 }
+
+/// The last row that was settled anew; the others are taken for not there yet.
+#[derive(Clone, Debug)]
+pub(super) struct Horizon(pub Option<MergedId>);
 
 /// A row that is being merged.
 #[derive(Clone, Debug, Default)]
@@ -75,7 +82,7 @@ impl<'a> Book<'a> {
         local: &'a Local,
         numbers: &'a Numbers,
     ) -> Self {
-        Self { connection, database, local, numbers, open: RefCell::default() }
+        Self { connection, database, local, numbers, open: RefCell::default(), horizon: None }
     }
 
     /// What is known of a row.
@@ -83,6 +90,9 @@ impl<'a> Book<'a> {
     /// # Errors
     /// See [`StoreError`].
     pub fn load(&self, id: &MergedId) -> Result<Option<Stored>, StoreError> {
+        if !self.is_within(id) {
+            return Ok(None);
+        }
         let found = self
             .connection
             .prepare_cached(
@@ -94,6 +104,14 @@ impl<'a> Book<'a> {
             })
             .optional()?;
         found.map(|(state, outcome)| self.unpack(state, outcome)).transpose()
+    }
+
+    /// Whether a row is there as far as everything was settled anew.
+    fn is_within(&self, id: &MergedId) -> bool {
+        let Some(Horizon(last)) = &self.horizon else { return true };
+        let at = |id: &MergedId| self.local.place(id.table).map(|place| place.0);
+        last.as_ref()
+            .is_some_and(|last| (at(id), &id.key, &id.birth) <= (at(last), &last.key, &last.birth))
     }
 
     /// A row as it is now, changes that are being merged included.
@@ -112,13 +130,7 @@ impl<'a> Book<'a> {
     /// # Errors
     /// See [`StoreError`].
     pub fn births(&self, table: i64, key: &[u8]) -> Result<Vec<MergedId>, StoreError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT birth FROM merged_row WHERE database = ?1 AND tbl = ?2 AND key = ?3",
-        )?;
-        let rows = statement.query_map(params![self.database, table, key], |row| {
-            Ok(MergedId { table, key: key.to_vec(), birth: row.get(0)? })
-        })?;
-        let mut found: Vec<MergedId> = rows.collect::<Result<_, _>>()?;
+        let mut found = self.births_before(table, key)?;
         let first = MergedId { table, key: key.to_vec(), birth: Vec::new() };
         let open = self.open.borrow();
         let open = open.range(first..).map(|(id, _)| id);
@@ -128,6 +140,22 @@ impl<'a> Book<'a> {
             }
         }
         Ok(found)
+    }
+
+    /// All rows of one key before what is being merged: until [`Book::finish`] is at its end, those
+    /// that are kept.
+    pub(super) fn births_before(
+        &self,
+        table: i64,
+        key: &[u8],
+    ) -> Result<Vec<MergedId>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT birth FROM merged_row WHERE database = ?1 AND tbl = ?2 AND key = ?3",
+        )?;
+        let rows = statement.query_map(params![self.database, table, key], |row| {
+            Ok(MergedId { table, key: key.to_vec(), birth: row.get(0)? })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// The row that the application sees under a key, as images pack it.
@@ -166,58 +194,6 @@ impl<'a> Book<'a> {
             }
             Some(_) => None,
         })
-    }
-
-    /// The merged state of a row as f needs it.
-    ///
-    /// # Errors
-    /// As [`Book::visible_at`].
-    pub fn meant(&self, row: &RowId, stored: &Stored) -> Result<Meant, DeskError> {
-        let Stored { state, parents, .. } = stored;
-        let table = self.local.table(row.table)?;
-        let stays = table.columns.iter().any(|column| column.stays);
-        let image = match stays {
-            true => self.image(table.number, &row.key)?,
-            false => None,
-        };
-        let mut values = Vec::with_capacity(table.columns.len());
-        for (place, column) in table.columns.iter().enumerate() {
-            values.push(match table.key.iter().position(|key| *key == place) {
-                Some(at) => row.key.get(at).cloned().unwrap_or(Value::Null),
-                None if column.stays => image
-                    .as_ref()
-                    .and_then(|image| image.get(place).cloned())
-                    .unwrap_or_else(|| column.default.clone()),
-                None => state.value(column.number).unwrap_or_else(|| column.default.clone()),
-            });
-        }
-        let mut references = Vec::new();
-        for referred in self.local.desk.references(row.table, &values)? {
-            let columns = self.local.desk.columns_of(referred.foreign_key)?;
-            let birth = columns.iter().find_map(|place| {
-                let column = table.columns.get(*place)?.number;
-                let set = state.version(column)?;
-                parents.iter().find(|known| (known.column, known.set) == (column, set))
-            });
-            let key = referred.values.into_iter().map(|(_, value)| value).collect();
-            references.push(Reference {
-                foreign_key: referred.foreign_key,
-                parent: RowId { table: referred.table, key, birth: birth.map(|known| known.birth) },
-            });
-        }
-        let (life, rank) = match (state.is_live(), state.rank()) {
-            (true, Some(rank)) => (Life::Live, rank),
-            (false, Some(rank)) => (Life::Dead, rank),
-            (_, None) => (Life::Unborn, state.greatest().ok_or(DeskError::Unknown("empty row"))?),
-        };
-        Ok(Meant { life, rank, values, references, remembered: Vec::new() })
-    }
-
-    /// What stands in the application's table under a key, as last written or harvested.
-    fn image(&self, table: i64, key: &[Value]) -> Result<Option<Vec<Value>>, DeskError> {
-        let images = Images::new(self.connection, self.database);
-        let found = images.get(table, &PackedKey::new(key))?;
-        Ok(found.map(|image| crate::capture::unpack(&image.row)).transpose()?)
     }
 
     /// Keeps a row.
@@ -363,7 +339,23 @@ impl<'a> Book<'a> {
         Ok(())
     }
 
-    fn named(&self, row: &Row<'_>) -> rusqlite::Result<MergedId> {
+    /// Shows rows until it is enough; whether more are wanted.
+    fn visit(
+        &self,
+        rows: &[MergedId],
+        visit: &mut dyn FnMut(&RowId) -> Result<bool, DeskError>,
+    ) -> Result<bool, DeskError> {
+        for id in rows {
+            if let Some(row) = self.local.row_id(id)?
+                && !visit(&row)?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) fn named(&self, row: &Row<'_>) -> rusqlite::Result<MergedId> {
         Ok(MergedId { table: row.get(0)?, key: row.get(1)?, birth: row.get(2)? })
     }
 
@@ -376,7 +368,7 @@ impl<'a> Book<'a> {
         match before {
             None => Ok(Outcome::default()),
             Some(Stored { outcome: Some(outcome), .. }) => Ok(outcome.clone()),
-            Some(stored) => plain(row, &self.meant(row, stored)?, &self.local.desk),
+            Some(stored) => plain(row, &self.meant_as(As::Before, row, stored)?, &self.local.desk),
         }
     }
 }
@@ -461,7 +453,9 @@ impl Store for Book<'_> {
         if let Unique::Key(place) = slot.unique {
             let number = self.local.table(place)?.number;
             for id in self.births(number, &slot.claim.0)? {
-                found.extend(self.local.row_id(&id)?);
+                if self.is_within(&id) || self.open.borrow().contains_key(&id) {
+                    found.extend(self.local.row_id(&id)?);
+                }
             }
         }
         Ok(found)
@@ -473,21 +467,36 @@ impl Store for Book<'_> {
         visit: &mut dyn FnMut(&RowId) -> Result<bool, DeskError>,
     ) -> Result<(), DeskError> {
         let id = self.local.merged_id(row)?;
-        // Read to the end first: visiting asks through the same connection.
-        let mut statement = self.connection.prepare_cached(
-            "SELECT tbl, key, birth FROM merged_reference
-             WHERE database = ?1 AND parent_tbl = ?2 AND parent_key = ?3 AND parent_birth = ?4",
-        )?;
-        let found = statement
-            .query_map(params![self.database, id.table, id.key, id.birth], |row| self.named(row))?
-            .collect::<Result<Vec<_>, _>>()?;
-        for id in found {
-            if let Some(referrer) = self.local.row_id(&id)?
-                && !visit(&referrer)?
-            {
-                break;
+        // Of many the first may be enough.
+        const AT_ONCE: usize = 64;
+        let mut after = MergedId { table: 0, key: Vec::new(), birth: Vec::new() };
+        loop {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT tbl, key, birth FROM merged_reference
+                 WHERE database = ?1 AND parent_tbl = ?2 AND parent_key = ?3 AND parent_birth = ?4
+                   AND (tbl, key, birth) > (?5, ?6, ?7) ORDER BY tbl, key, birth LIMIT ?8",
+            )?;
+            let MergedId { table, key, birth } = &after;
+            let bound = params![
+                self.database,
+                id.table,
+                id.key,
+                id.birth,
+                table,
+                key,
+                birth,
+                AT_ONCE as i64
+            ];
+            let found = statement
+                .query_map(bound, |row| self.named(row))?
+                .collect::<Result<Vec<MergedId>, _>>()?;
+            let Some(last) = found.last().filter(|_| found.len() == AT_ONCE).cloned() else {
+                return self.visit(&found, visit).map(drop);
+            };
+            if !self.visit(&found, visit)? {
+                return Ok(());
             }
+            after = last;
         }
-        Ok(())
     }
 }

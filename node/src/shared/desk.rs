@@ -5,9 +5,9 @@
 //! of partial indexes. Plain columns under SQLite's own collations are compared here, by the same
 //! rules. What rows there are, and who is visible, is not known here.
 
-use super::table::{self, Collation, Constrained, Terms, UniqueIndex};
+use super::table::{self, Affinity, Collation, Constrained, Terms, UniqueIndex};
 use crate::capture::{CaptureError, PackedKey};
-use crate::sql::{bind, from_sql, perform, quoted};
+use crate::sql::{bind, from_sql, perform, quoted, row_values};
 use crate::store::StoreError;
 use conflict::visible::{
     Claim, Constraints, ForeignKey, Index, Remedy, RowId, Table as TableNumber,
@@ -72,6 +72,8 @@ pub struct Desk {
     codes: BTreeMap<SiteId, String>,
     /// Tables whose rows are parked where their parent is dead, by their places.
     parked: BTreeSet<usize>,
+    /// Tables whose rows stay at their site, by their places.
+    staying: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
@@ -95,7 +97,8 @@ impl Desk {
             if matches!(object.kind, ObjectKind::Table | ObjectKind::Index) {
                 // A function that only the application has, for instance.
                 connection.execute_batch(&object.sql).map_err(|error| {
-                    DeskError::Unfit(format!("{} can't be made: {error}", object.name))
+                    let kind = if object.kind == ObjectKind::Table { "table" } else { "index" };
+                    DeskError::Unfit(format!("the {kind} {} can't be made: {error}", object.name))
                 })?;
             }
         }
@@ -109,13 +112,19 @@ impl Desk {
             .flat_map(|(at, table)| (0..table.indexes.len()).map(move |index| (at, index)))
             .collect();
         let foreign_keys = resolve(schema, &tables)?;
-        Ok(Self { connection, tables, indexes, foreign_keys, codes, parked: BTreeSet::new() })
+        let (parked, staying) = (BTreeSet::new(), BTreeSet::new());
+        Ok(Self { connection, tables, indexes, foreign_keys, codes, parked, staying })
     }
 
     /// Has rows of these tables, by their places, parked where their parent is dead, instead of the
     /// parent kept.
     pub fn parking(self, tables: BTreeSet<usize>) -> Self {
         Self { parked: tables, ..self }
+    }
+
+    /// Has no foreign key bind that refers to one of these tables, by their places, or stands in it.
+    pub fn staying(self, tables: BTreeSet<usize>) -> Self {
+        Self { staying: tables, ..self }
     }
 
     /// Whether SQLite hands out the keys of a table: an INTEGER PRIMARY KEY, the rowid itself.
@@ -138,7 +147,8 @@ impl Desk {
         self.table(table)?;
         let mut found = Vec::new();
         for (number, key) in self.foreign_keys.iter().enumerate() {
-            if key.child != table.0 as usize {
+            let stays = self.staying.contains(&key.child) || self.staying.contains(&key.parent);
+            if key.child != table.0 as usize || stays {
                 continue;
             }
             let referred: Vec<(usize, Value)> = (key.parent_columns.iter().copied())
@@ -267,7 +277,8 @@ impl Constraints for Desk {
                 (key.child == at && key.columns.contains(column))
                     || (key.parent == at && key.parent_columns.contains(column))
             });
-            let text = table.columns.get(**column).is_some_and(|column| column.text);
+            let text =
+                table.columns.get(**column).is_some_and(|column| column.affinity == Affinity::Text);
             text && !in_key && !in_foreign_key
         };
         // The last column of a composite index is the one that tells its rows apart: a number
@@ -283,8 +294,25 @@ impl Constraints for Desk {
         }))
     }
 
+    /// Not accepted either is a row that SQLite would store under another key, or with another
+    /// unique value, than it has: those may be another row's.
     fn accepts(&self, table: TableNumber, values: &[Value]) -> Result<bool, DeskError> {
-        Ok(self.try_row(self.table(table)?, values, |_| Ok(()))?.is_some())
+        let table = self.table(table)?;
+        let turned = table.telling.iter().any(|place| {
+            let column = table.columns.get(*place).zip(values.get(*place));
+            column.is_some_and(|(column, value)| !column.affinity.keeps(value))
+        });
+        if !turned {
+            return Ok(self.try_row(table, values, |_| Ok(()))?.is_some());
+        }
+        let stored = self.try_row(table, values, |connection| {
+            let columns: Vec<String> = table.columns.iter().map(|c| quoted(&c.name)).collect();
+            let sql = format!("SELECT {} FROM {}", columns.join(", "), quoted(&table.name));
+            connection.query_row(&sql, [], |row| row_values(row, 0, columns.len()))
+        })?;
+        Ok(stored.is_some_and(|stored| {
+            table.telling.iter().all(|place| stored.get(*place) == values.get(*place))
+        }))
     }
 
     fn keeps_parent(&self, foreign_key: ForeignKey) -> Result<bool, DeskError> {

@@ -93,7 +93,9 @@ impl Fit<'_> {
             RowIdentity::Rowid(_) if key == 0 => self.find(
                 Weight::Refusal,
                 Some(name),
-                format!("{name} has no primary key, so two sites can't mean the same row of it"),
+                format!(
+                    "the table {name} has no primary key, so two sites can't mean the same row of it"
+                ),
                 format!("Give {name} a primary key, or attach in mirror mode."),
             ),
             RowIdentity::Rowid(_) => self.find(
@@ -146,7 +148,7 @@ impl Fit<'_> {
                     Weight::Refusal,
                     Some(name),
                     format!(
-                        "{name} numbers its rows without AUTOINCREMENT, so two sites would give \
+                        "the table {name} numbers its rows without AUTOINCREMENT, so two sites would give \
                          one number to two rows"
                     ),
                     "Attach with --convert-keys, which adds AUTOINCREMENT to the table's key.",
@@ -158,7 +160,7 @@ impl Fit<'_> {
                 Ok(_) => self.find(
                     Weight::Note,
                     Some(name),
-                    format!("{name} gets AUTOINCREMENT, as --convert-keys asks"),
+                    format!("the table {name} gets AUTOINCREMENT, as --convert-keys asks"),
                     "",
                 ),
                 Err(error) => self.find(
@@ -451,7 +453,9 @@ impl Fit<'_> {
             self.find(
                 Weight::Warning,
                 Some(&name),
-                format!("{name} ({module}) goes stale: it does not follow rows of other sites"),
+                format!(
+                    "the table {name} ({module}) goes stale: it does not follow rows of other sites"
+                ),
                 remedy,
             );
         }

@@ -118,6 +118,24 @@ pub fn set_writes(
     Ok(())
 }
 
+/// How many rows do not stand in the application's table as they should, counted up to `most`.
+///
+/// # Errors
+/// See [`StoreError`].
+pub fn unwritten(
+    connection: &Connection,
+    database: DatabaseNumber,
+    most: u64,
+) -> Result<u64, StoreError> {
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    Ok(connection
+        .prepare_cached(
+            "SELECT count(*) FROM (SELECT 1 FROM unwritten WHERE database = ?1 LIMIT ?2)",
+        )?
+        .query_row([database.0, most], |row| row.get::<_, i64>(0))?
+        .unsigned_abs())
+}
+
 /// Whether a row does not stand in the application's table as it should.
 ///
 /// # Errors

@@ -23,6 +23,7 @@ pub struct Local {
     pub site: SiteId,
     /// In the order of the schema.
     pub tables: Vec<LocalTable>,
+    /// Of those that do not stay here, by number.
     places: BTreeMap<i64, usize>,
 }
 
@@ -79,13 +80,17 @@ impl Local {
         let schema = &captured.schema;
         let parking = schema.tables.iter().enumerate();
         let parking = parking.filter(|(_, table)| !policy.keeps_parent(&table.name));
-        let desk = Desk::new(schema, codes)?.parking(parking.map(|(place, _)| place).collect());
+        let staying = schema.tables.iter().enumerate();
+        let staying = staying.filter(|(_, table)| policy.is_local(&table.name));
+        let desk = Desk::new(schema, codes)?
+            .parking(parking.map(|(place, _)| place).collect())
+            .staying(staying.map(|(place, _)| place).collect());
         let autoincrements = autoincrements(schema);
         let effects = Effects::of(schema)?;
         let mut tables = Vec::new();
         for (at, table) in schema.tables.iter().enumerate() {
             let RowIdentity::Key(key) = &table.identity else {
-                return Err(DeskError::Unfit(format!("{} has no key", table.name)));
+                return Err(DeskError::Unfit(format!("the table {} has no key", table.name)));
             };
             let key: Vec<usize> = key.iter().map(|column| column.0 as usize).collect();
             let number = numbers.table(connection, &table.name)?;
@@ -115,7 +120,8 @@ impl Local {
                 triggers_run: matches!(effects.stance(schema, &policy, at), Stance::Run(_)),
             });
         }
-        let places = tables.iter().enumerate().map(|(at, table)| (table.number, at)).collect();
+        let travelling = tables.iter().enumerate().filter(|(_, table)| !table.stays);
+        let places = travelling.map(|(at, table)| (table.number, at)).collect();
         Ok(Self { desk, policy, site, tables, places })
     }
 
@@ -139,12 +145,13 @@ impl Local {
         self.tables.get(place.0 as usize).ok_or(DeskError::Unknown("such table"))
     }
 
-    /// A table by its number in `node.db`; `None`: the local schema lacks it.
+    /// A table by its number in `node.db`; `None`: the local schema lacks it, or its rows stay at
+    /// their site, so that merged ones of it mean nothing here.
     pub fn place(&self, number: i64) -> Option<Place> {
         self.places.get(&number).map(|at| Place(*at as u32))
     }
 
-    /// A row as `conflict::visible` names it; `None`: the local schema lacks its table.
+    /// A row as `conflict::visible` names it; `None`: as [`Local::place`].
     ///
     /// # Errors
     /// What is stored is damaged.

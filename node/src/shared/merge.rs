@@ -1,8 +1,9 @@
 //! Merging changes into a [`Book`], and settling what the application should see then. Nothing is
 //! written to the application's file here: rows that do not stand there as they should are noted.
 
-use super::book::{Book, Entry, ParentBirth};
+use super::book::{Book, Entry, Horizon, ParentBirth};
 use super::conflicts::{self, Context};
+use super::meant::As;
 use super::{DeskError, MergedId, keep_mark, rekey};
 use crate::capture::{Images, PackedKey, pack};
 use crate::store::StoreError;
@@ -60,11 +61,12 @@ impl Book<'_> {
     /// # Errors
     /// What is stored is damaged, or can't be read or written.
     pub fn finish(self, context: Context<'_>, file: bool) -> Result<(), DeskError> {
+        self.touch_birthless()?;
         let mut touched = BTreeSet::new();
         for (id, entry) in self.open.borrow().iter() {
             let Some(row) = self.local.row_id(id)? else { continue };
-            let before = self.parents_of(&row, entry.before.as_ref())?;
-            let after = self.parents_of(&row, entry.now.as_ref())?;
+            let before = self.parents_of(As::Before, &row, entry.before.as_ref())?;
+            let after = self.parents_of(As::Now, &row, entry.now.as_ref())?;
             self.refer(id, &before, &after)?;
             touched.insert(row);
         }
@@ -92,47 +94,64 @@ impl Book<'_> {
         Ok(())
     }
 
-    /// Settles everything anew, under another schema or other rules than before.
+    /// Begins with the rows that refer to a key of which there is another row now, without saying
+    /// which they mean.
+    fn touch_birthless(&self) -> Result<(), StoreError> {
+        let new = |(id, entry): (&MergedId, &Entry)| {
+            let begins = entry.before.is_none() && entry.now.is_some();
+            (begins && !id.birth.is_empty()).then(|| id.clone())
+        };
+        let new: Vec<MergedId> = self.open.borrow().iter().filter_map(new).collect();
+        for id in new {
+            for referrer in self.birthless_referrers(&id)? {
+                self.touch(&referrer)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to settle everything anew, under another schema or other rules than before.
     ///
     /// # Errors
-    /// As [`Book::finish`].
-    pub fn settle_all(self, context: Context<'_>, file: bool) -> Result<(), DeskError> {
+    /// See [`StoreError`].
+    pub fn begin_settling(&self, context: Context<'_>) -> Result<(), StoreError> {
         for table in ["merged_slot", "merged_reference", "unwritten"] {
             let clear = format!("DELETE FROM {table} WHERE database = ?");
             self.connection.execute(&clear, [self.database])?;
         }
-        conflicts::forget_states(context)?;
-        for table in &self.local.tables {
-            let mut last = None;
-            loop {
-                const AT_ONCE: usize = 1000;
-                let rows = self.after(table.number, last.as_ref(), AT_ONCE)?;
-                let Some((id, _)) = rows.last() else { break };
-                last = Some(id.clone());
-                let mut open = self.open.borrow_mut();
-                for (id, stored) in rows {
-                    open.insert(id, Entry { before: None, now: Some(stored) });
-                }
-            }
-        }
-        self.finish(context, file)
+        conflicts::forget_states(context)
     }
 
-    fn parents_of(
-        &self,
-        row: &RowId,
-        stored: Option<&super::book::Stored>,
-    ) -> Result<Vec<MergedId>, DeskError> {
-        let Some(stored) = stored else { return Ok(Vec::new()) };
-        let references = self.meant(row, stored)?.references;
-        let mut parents = Vec::with_capacity(references.len());
-        for reference in references {
-            let parent = self.local.merged_id(&reference.parent)?;
-            if !parents.contains(&parent) {
-                parents.push(parent);
+    /// Settles the next rows anew, behind `after`, as if they had come only now: what the
+    /// application sees is the same whatever the order. The last of them; `None`: there are no
+    /// more. Until then nothing else may be merged.
+    ///
+    /// # Errors
+    /// As [`Book::finish`].
+    pub fn settle_some(
+        mut self,
+        context: Context<'_>,
+        file: bool,
+        after: Option<&MergedId>,
+        limit: usize,
+    ) -> Result<Option<MergedId>, DeskError> {
+        let first = after.and_then(|last| self.local.place(last.table));
+        let first = first.map_or(0, |place| place.0 as usize);
+        let mut last = after.cloned();
+        let mut found = 0;
+        for table in self.local.tables.iter().skip(first).filter(|table| !table.stays) {
+            let behind = last.as_ref().filter(|last| last.table == table.number);
+            let rows = self.after(table.number, behind, limit.saturating_sub(found))?;
+            found += rows.len();
+            last = rows.last().map(|(id, _)| id.clone()).or(last);
+            let mut open = self.open.borrow_mut();
+            for (id, stored) in rows {
+                open.insert(id, Entry { before: None, now: Some(stored) });
             }
         }
-        Ok(parents)
+        self.horizon = Some(Horizon(after.cloned()));
+        self.finish(context, file)?;
+        Ok(last.filter(|_| found >= limit))
     }
 
     fn keep(&self, context: Context<'_>, change: &Settled) -> Result<(), DeskError> {

@@ -15,6 +15,7 @@ pub mod incoming;
 pub mod intent;
 pub mod keep_mark;
 pub mod local;
+mod meant;
 mod merge;
 pub mod numbers;
 pub mod owed;

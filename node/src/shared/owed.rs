@@ -36,6 +36,21 @@ impl Owed {
             .exists(params![database.0, self.as_str()])?)
     }
 
+    /// How many rows wait for it.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn count(
+        self,
+        connection: &Connection,
+        database: DatabaseNumber,
+    ) -> Result<u64, StoreError> {
+        Ok(connection
+            .prepare_cached("SELECT count(*) FROM owed WHERE database = ?1 AND what = ?2")?
+            .query_row(params![database.0, self.as_str()], |row| row.get::<_, i64>(0))?
+            .unsigned_abs())
+    }
+
     /// A row waits for it.
     pub(super) fn note(
         self,

@@ -29,7 +29,7 @@ pub struct Stamp {
     pub timestamp: Timestamp,
     /// This site.
     pub site: SiteId,
-    /// Whether it is not known when rows changed: they were found to differ, by no note.
+    /// Whether it is not known when the row changed: it was found to differ, by no note.
     pub compared: bool,
 }
 
@@ -176,7 +176,10 @@ impl Book<'_> {
             }
         };
         let seen = before.as_ref().map(|(_, _, values)| values.clone()).unwrap_or_default();
-        let emit = Emit { book: self, index: row.index, table, images, captured, stamp, seen };
+        let stamp = Stamp { compared: stamp.compared || !row.noted.noted, ..stamp };
+        let noted = row.noted.noted;
+        let emit =
+            Emit { book: self, index: row.index, table, images, captured, stamp, seen, noted };
         if let Some((id, key, _)) = &before
             && after.as_ref().is_none_or(|(now, _, _)| now != id)
         {
@@ -201,6 +204,8 @@ struct Emit<'a, 'b> {
     stamp: Stamp,
     /// The row as the application saw it before.
     seen: Vec<Value>,
+    /// Whether a note names the row.
+    noted: bool,
 }
 
 impl Emit<'_, '_> {
@@ -213,6 +218,11 @@ impl Emit<'_, '_> {
         values: &[Value],
     ) -> Result<Meaning, DeskError> {
         let stored = self.book.now(id)?;
+        // Made here before the row that others made was written here: both sites made it.
+        let (connection, database) = (self.book.connection, self.book.database);
+        if shown.is_none() && self.noted && is_unwritten(connection, database, id)? {
+            return Ok(Meaning::Whole(self.whole(values)));
+        }
         let live = stored.as_ref().is_some_and(|stored| stored.state.is_live());
         let kept = stored.as_ref().is_some_and(is_kept);
         // Where no image tells what the application saw, what it should have seen does.

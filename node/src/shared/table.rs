@@ -3,6 +3,7 @@
 
 use crate::capture::{IndexStatement, index_statement};
 use crate::sql::quoted;
+use conflict::Value;
 use protocol::schema::{RowIdentity, Table};
 use rusqlite::{Connection, OptionalExtension};
 
@@ -62,6 +63,8 @@ pub(super) struct Constrained {
     /// The key is the rowid: SQLite hands it out.
     pub key_is_rowid: bool,
     pub indexes: Vec<UniqueIndex>,
+    /// Columns of the key and of UNIQUE indexes, by their place in the row.
+    pub telling: Vec<usize>,
     pub references: Vec<References>,
 }
 
@@ -69,8 +72,43 @@ pub(super) struct Constrained {
 #[derive(Clone, Debug)]
 pub(super) struct Column {
     pub name: String,
-    pub text: bool,
+    pub affinity: Affinity,
     pub not_null: bool,
+}
+
+/// Into which class SQLite turns what is stored in a column, where it can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Affinity {
+    Text,
+    /// INTEGER and NUMERIC, which store alike.
+    Numeric,
+    Real,
+    Blob,
+}
+
+impl Affinity {
+    /// By the rules of <https://www.sqlite.org/datatype3.html#determination_of_column_affinity>.
+    fn of(kind: &str) -> Self {
+        let kind = kind.to_ascii_uppercase();
+        let has = |parts: &[&str]| parts.iter().any(|part| kind.contains(part));
+        match () {
+            () if has(&["INT"]) => Self::Numeric,
+            () if has(&["CHAR", "CLOB", "TEXT"]) => Self::Text,
+            () if kind.is_empty() || has(&["BLOB"]) => Self::Blob,
+            () if has(&["REAL", "FLOA", "DOUB"]) => Self::Real,
+            () => Self::Numeric,
+        }
+    }
+
+    /// Whether a value is surely stored as it is.
+    pub fn keeps(self, value: &Value) -> bool {
+        match (self, value) {
+            (Self::Blob, _) | (_, Value::Null | Value::Blob(_)) => true,
+            (Self::Text, value) => matches!(value, Value::Text(_)),
+            (Self::Numeric, value) => matches!(value, Value::Integer(_)),
+            (Self::Real, value) => matches!(value, Value::Real(_)),
+        }
+    }
 }
 
 /// Reads a table. `Err` in the answer: what can't be kept safe, in one sentence.
@@ -79,7 +117,7 @@ pub(super) fn read(
     table: &Table,
 ) -> rusqlite::Result<Result<Constrained, String>> {
     let RowIdentity::Key(key) = &table.identity else {
-        return Ok(Err(format!("{} has no key that tells its rows apart", table.name)));
+        return Ok(Err(format!("the table {} has no key that tells its rows apart", table.name)));
     };
     let columns = columns(connection, table)?;
     let (mut indexes, mut key_collations) = (Vec::new(), Vec::new());
@@ -105,6 +143,14 @@ pub(super) fn read(
     };
     // An INTEGER PRIMARY KEY has no index, and every other key has one.
     let key_is_rowid = key_collations.is_empty();
+    let mut telling: Vec<usize> = places.clone().collect();
+    for index in &indexes {
+        if let Terms::Columns(columns) = &index.terms {
+            telling.extend(columns);
+        }
+    }
+    telling.sort_unstable();
+    telling.dedup();
     let collations = key_collations.into_iter().chain(std::iter::repeat(Collation::Binary));
     Ok(Ok(Constrained {
         name: table.name.clone(),
@@ -112,6 +158,7 @@ pub(super) fn read(
         key: places.zip(collations).collect(),
         key_is_rowid,
         indexes,
+        telling,
         references,
     }))
 }
@@ -122,16 +169,10 @@ fn columns(connection: &Connection, table: &Table) -> rusqlite::Result<Vec<Colum
     let columns = table.columns.iter().map(|name| {
         statement.query_row([&table.name, name], |row| {
             let (kind, not_null) = (row.get::<_, String>(0)?, row.get(1)?);
-            Ok(Column { name: name.clone(), text: has_text_affinity(&kind), not_null })
+            Ok(Column { name: name.clone(), affinity: Affinity::of(&kind), not_null })
         })
     });
     columns.collect()
-}
-
-/// By the rules of <https://www.sqlite.org/datatype3.html#determination_of_column_affinity>.
-fn has_text_affinity(kind: &str) -> bool {
-    let kind = kind.to_ascii_uppercase();
-    !kind.contains("INT") && ["CHAR", "CLOB", "TEXT"].iter().any(|part| kind.contains(part))
 }
 
 fn index(
@@ -150,7 +191,7 @@ fn index(
             Some(known) => collations.push(known),
             None => {
                 return Ok(Err(format!(
-                    "{} has a UNIQUE index with the collation {collation}, which only the \
+                    "the table {} has a UNIQUE index with the collation {collation}, which only the \
                      application knows",
                     table.name
                 )));

@@ -295,22 +295,6 @@ impl Store {
     ) -> Result<Option<BranchRow>, StoreError> {
         Ok(self.branches_of(database)?.into_iter().find(|branch| branch.base > Sequence::ZERO))
     }
-
-    /// How many conflicts of a database nobody has decided yet, and how many of these are rows
-    /// that the application does not see.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub fn conflict_counts(&self, database: DatabaseNumber) -> Result<(u64, u64), StoreError> {
-        let (conflicts, parked) = self
-            .connection()
-            .prepare_cached(
-                "SELECT count(*), count(iif(kind = 'parked', 1, NULL)) FROM conflict
-                 WHERE database = ? AND decided = 0",
-            )?
-            .query_row([database.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok((loaded("conflicts", conflicts)?, loaded("conflicts", parked)?))
-    }
 }
 
 /// One branch by its id.

@@ -225,10 +225,27 @@ CREATE TABLE merged_base (
   chunks INTEGER NOT NULL
 );
 
+-- Of a long run of batches: the one that is merged in part, behind those that are applied, and how
+-- many of its changes are.
+CREATE TABLE merged_part (
+  branch   INTEGER PRIMARY KEY,
+  sequence INTEGER NOT NULL,
+  changes  INTEGER NOT NULL
+);
+
 -- The schema and the rules that outcomes, slots and references were settled under, as a hash.
 CREATE TABLE settled (
   database INTEGER PRIMARY KEY,
   under    BLOB NOT NULL
+);
+
+-- How far they are settled anew under others: up to this row.
+CREATE TABLE settling (
+  database INTEGER PRIMARY KEY,
+  under    BLOB NOT NULL,
+  tbl      INTEGER NOT NULL,
+  key      BLOB NOT NULL,
+  birth    BLOB NOT NULL
 );
 
 -- Every mark ever shown: the application may save one without having meant it.

@@ -101,6 +101,7 @@ impl Drive<'_> {
         if !starts || told {
             self.tell(format!("{name}'s node is at odds with its disk, and says so"));
             self.checker.rotten(at, at);
+            self.note_standing().await;
             self.give_up(at).await?;
         }
         Ok(true)

@@ -210,7 +210,7 @@ fn trap_10_what_is_not_carried() {
     assert_eq!(names, ["A", "b"]);
     let objects: Vec<&str> =
         inspection.schema.objects.iter().map(|object| object.name.as_str()).collect();
-    assert_eq!(objects, ["A", "b", "b_body", "w", "b_search", "w_insert"]);
+    assert_eq!(objects, ["A", "b", "b_body", "w", "b_search", "w_insert", "search"]);
     assert!(inspection.findings.iter().any(|finding| finding.table.as_deref() == Some("search")));
 }
 

@@ -184,13 +184,12 @@ fn an_edit_that_lost_is_shown_and_can_be_kept() {
 }
 
 #[test]
-fn keeping_the_winner_decides_once() {
+fn what_is_decided_is_not_decided_again() {
     let mut desk = Desk::new();
     let rule = Rule::LastWriter;
     desk.merge(vec![born(), (version(5, 2), set(5, rule)), (version(7, 3), set(7, rule))]);
     let id = desk.only().id;
-    let (kept, branch) = desk.engine.keep(id, Choose::Winner).unwrap();
-    assert_eq!((kept.id, kept.database.as_str(), branch.is_none()), (id, "club", true));
+    list::set_decided(desk.context(), id).unwrap();
     assert!(desk.engine.conflicts().unwrap().conflicts.is_empty());
     assert!(desk.engine.conflict(id).unwrap().decided);
     for choose in [Choose::Winner, Choose::Loser] {
@@ -241,7 +240,7 @@ fn each_loser_becomes_a_change_that_makes_it_count() {
 
 #[test]
 fn a_mark_can_be_accepted_and_a_parked_row_says_why() {
-    let mut desk = Desk::new();
+    let desk = Desk::new();
     let mark = Mark { column: 1, meant: Value::text("tea"), shown: Value::text("tea~uptown~7") };
     let marked = Shown::Visible { kept: false, values: Vec::new(), marks: vec![mark] };
     note_shown(desk.context(), &desk.row(), &Shown::Hidden, &marked).unwrap();
@@ -250,7 +249,7 @@ fn a_mark_can_be_accepted_and_a_parked_row_says_why() {
     assert_eq!((view.winner.value, view.loser.value), (json!("tea"), json!("tea~uptown~7")));
     // Left once, it can still be accepted later.
     let found = desk.engine.find_conflict(view.id).unwrap();
-    desk.engine.keep(view.id, Choose::Winner).unwrap();
+    list::set_decided(desk.context(), view.id).unwrap();
     let change = desk.engine.change_for(&found).unwrap();
     let shown = ("name".into(), Value::text("tea~uptown~7"), Rule::LastWriter);
     assert_eq!(change.operation, OwnOperation::Set(vec![shown]));

@@ -168,7 +168,11 @@ impl Local {
             format!("{} {}", table.map_or("a row", |table| &table.name), key.join(","))
         };
         match reason {
-            Reason::Unborn => "The change that makes it has not come yet.".to_owned(),
+            Reason::Unborn => {
+                "The change that makes it has not come yet, or the table has another \
+                               key here."
+                    .to_owned()
+            }
             Reason::Rejected => "The table's own constraints do not let it in.".to_owned(),
             Reason::KeyTaken { .. } => "Another row, made earlier, has its key.".to_owned(),
             Reason::ValueTaken { by, .. } => {

@@ -1,7 +1,8 @@
 //! Merging what others say: a chunk of a base, or a run of batches whose turn has come, in one
 //! transaction of `node.db`. The application's file is not touched.
 
-use super::{Engine, EngineError, SharedStep, schema_at};
+use super::run::{Parts, set_begun};
+use super::{Engine, EngineError, Loaded, SharedStep, schema_at};
 use crate::shared::conflicts::{self, Context};
 use crate::shared::incoming::{IncomingError, Reading as Incoming};
 use crate::shared::policy;
@@ -13,7 +14,7 @@ use conflict::Version;
 use protocol::change::{Body, SchemaReference};
 use protocol::schema::Schema;
 use protocol::snapshot::{decode_chunk, verify_chunk};
-use protocol::{BranchId, Frame, Header, Sequence};
+use protocol::{BranchId, Header, Sequence};
 use rusqlite::{Connection, OptionalExtension, params};
 
 impl Engine {
@@ -60,8 +61,8 @@ impl Engine {
                 Err(error @ (EngineError::Encoding(_) | EngineError::Desk(_))) => {
                     self.set_aside(database, branch, &error.to_string())?;
                     return Ok(match self.load_shared(database)? {
-                        true => SharedStep::Moved(Vec::new()),
-                        false => SharedStep::Stuck,
+                        Loaded::Ready | Loaded::Settling => SharedStep::Moved(Vec::new()),
+                        Loaded::Not => SharedStep::Stuck,
                     });
                 }
                 Err(error) => return Err(error),
@@ -85,7 +86,7 @@ impl Engine {
         end.map_or(Ok(branch.applied), |end| Ok(Sequence(loaded("sequence", end)?)))
     }
 
-    /// Merges a run, if everything that it builds upon is merged.
+    /// Merges a run, or the next part of a long one, if everything that it builds upon is merged.
     fn merge_run(
         &mut self,
         database: &DatabaseRow,
@@ -94,91 +95,78 @@ impl Engine {
         end: Sequence,
         attached: bool,
     ) -> Result<bool, EngineError> {
-        let mut batches = Vec::new();
-        let mut at = branch.applied;
-        while at < end {
-            let Some(row) = self.store.batches_after(branch.number, at, 1, 0)?.pop() else {
-                return Err(StoreError::Damaged("a batch of a run is gone".into()).into());
-            };
-            at = row.sequence;
-            let malformed = |error: protocol::DecodeError| EngineError::Encoding(error.to_string());
-            let header = Header::read(&row.frame).map_err(malformed)?;
-            let body = Frame::decode_body(&row.frame, &self.limits).map_err(malformed)?;
-            for (needed, sequence) in &body.dependencies {
-                let here = branches.iter().find(|known| known.id == *needed);
-                if here.is_none_or(|here| here.applied < *sequence) {
-                    return Ok(false);
-                }
-            }
-            batches.push((row.sequence, header.meta.timestamp, body));
-        }
+        let Some(Parts { parts, whole, begun }) = self.next_parts(branch, branches, end)? else {
+            return Ok(false);
+        };
         let number = database.number;
         let origin = branch.opening.opening().origin;
         let Some(mut shared) = self.shared.remove(&number) else { return Ok(false) };
         let context = (number, self.now());
         let limits = &self.limits;
-        let (policies, as_of) =
-            self.store.transaction(|transaction| -> Result<_, EngineError> {
-                let context = Context { connection: transaction, database: number, now: context.1 };
-                let mut as_of = branch.as_of;
-                for (_, timestamp, body) in &batches {
-                    note_seen(transaction, branch, branches, &body.dependencies)?;
-                    as_of = timestamp.wall_time();
-                }
-                let seen = seen(transaction, branch, branches)?;
-                let mut readings = std::mem::take(&mut shared.readings);
-                let policy = shared.numbers.table(transaction, policy::TABLE)?;
-                let mut policies = false;
-                let book = shared.book(context);
-                for (sequence, timestamp, body) in batches {
-                    let at = match &body.schema {
-                        SchemaReference::Here(schema) => {
-                            // Without a file it is the founder's schema that rows are settled under.
-                            policies |= !attached;
-                            let schema = Schema::clone(schema);
-                            let reading =
-                                Incoming::new(transaction, &shared.numbers, schema, origin)?;
-                            readings.insert(branch.number, (sequence, reading));
-                            sequence
-                        }
-                        SchemaReference::At(at) => *at,
-                    };
-                    if readings.get(&branch.number).is_none_or(|(known, _)| *known != at) {
-                        let schema = schema_at(transaction, branch.number, at, limits)?;
+        let policies = self.store.transaction(|transaction| -> Result<_, EngineError> {
+            let context = Context { connection: transaction, database: number, now: context.1 };
+            for part in &parts {
+                note_seen(transaction, branch, branches, &part.body.dependencies)?;
+            }
+            let seen = seen(transaction, branch, branches)?;
+            let mut readings = std::mem::take(&mut shared.readings);
+            let policy = shared.numbers.table(transaction, policy::TABLE)?;
+            let mut policies = false;
+            let book = shared.book(context);
+            for mut part in parts {
+                let (sequence, timestamp) = (part.sequence, part.timestamp);
+                let at = match &part.body.schema {
+                    SchemaReference::Here(schema) => {
+                        // Without a file it is the founder's schema that rows are settled under.
+                        policies |= !attached;
+                        let schema = Schema::clone(schema);
                         let reading = Incoming::new(transaction, &shared.numbers, schema, origin)?;
-                        readings.insert(branch.number, (at, reading));
+                        readings.insert(branch.number, (sequence, reading));
+                        sequence
                     }
-                    let Some((_, reading)) = readings.get(&branch.number) else { continue };
-                    for change in body.changes {
-                        let incoming = reading.read(change, timestamp).map_err(malformed)?;
-                        policies |= incoming.id.table == policy;
-                        let lost = book.merge(
-                            &incoming.id,
-                            incoming.version,
-                            &incoming.change,
-                            &incoming.parents,
-                        )?;
-                        if lost.is_empty() {
-                            continue;
-                        }
-                        let state = book.now(&incoming.id)?.map(|stored| stored.state);
-                        let had_seen = |loser: Version, winner: Version| {
-                            winner.origin == origin
-                                && (loser.origin == origin
-                                    || seen
-                                        .get(&loser.origin)
-                                        .is_some_and(|at| *at >= loser.timestamp))
-                        };
-                        let state = state.as_ref();
-                        conflicts::note_lost(context, &incoming.id, state, &lost, &had_seen)?;
-                    }
+                    SchemaReference::At(at) => *at,
+                };
+                if readings.get(&branch.number).is_none_or(|(known, _)| *known != at) {
+                    let schema = schema_at(transaction, branch.number, at, limits)?;
+                    let reading = Incoming::new(transaction, &shared.numbers, schema, origin)?;
+                    readings.insert(branch.number, (at, reading));
                 }
-                book.finish(context, attached)?;
-                shared.readings = readings;
-                databases::set_applied(transaction, branch.number, end, as_of)?;
-                Ok((policies, as_of))
-            })?;
-        tracing::debug!(database = %database.name, %end, ?as_of, "a run is merged");
+                let Some((_, reading)) = readings.get(&branch.number) else { continue };
+                for change in part.changes() {
+                    let incoming = reading.read(change, timestamp).map_err(malformed)?;
+                    if incoming.id.table == policy {
+                        policies = true;
+                        shared.take_decision(context, &incoming)?;
+                    }
+                    let lost = book.merge(
+                        &incoming.id,
+                        incoming.version,
+                        &incoming.change,
+                        &incoming.parents,
+                    )?;
+                    if lost.is_empty() {
+                        continue;
+                    }
+                    let state = book.now(&incoming.id)?.map(|stored| stored.state);
+                    let had_seen = |loser: Version, winner: Version| {
+                        winner.origin == origin
+                            && (loser.origin == origin
+                                || seen.get(&loser.origin).is_some_and(|at| *at >= loser.timestamp))
+                    };
+                    let state = state.as_ref();
+                    conflicts::note_lost(context, &incoming.id, state, &lost, &had_seen)?;
+                }
+            }
+            book.finish(context, attached)?;
+            shared.readings = readings;
+            set_begun(transaction, branch.number, begun)?;
+            if let Some((sequence, timestamp)) = whole {
+                let as_of = timestamp.wall_time();
+                databases::set_applied(transaction, branch.number, sequence, as_of)?;
+            }
+            Ok(policies)
+        })?;
+        tracing::debug!(database = %database.name, ?whole, ?begun, %end, "a run is merged so far");
         // Rules that changed may show other rows: the next step reads them, and settles anew.
         if !policies {
             self.shared.insert(number, shared);

@@ -4,23 +4,25 @@
 
 mod merge;
 mod own;
+mod run;
 mod write;
 
 use super::{Engine, EngineError};
 use crate::capture::{Captured, Folded, Images, Notes, pack};
 use crate::shared::book::Book;
-use crate::shared::conflicts::{self, Context};
-use crate::shared::incoming::Reading as Incoming;
-use crate::shared::intent::is_unwritten;
+use crate::shared::conflicts::{self, Context, decision};
+use crate::shared::incoming::{Incoming, Reading};
+use crate::shared::intent::{is_unwritten, unwritten};
 use crate::shared::local::Local;
 use crate::shared::numbers::Numbers;
 use crate::shared::own::Stamp;
-use crate::shared::{DeskError, MergedId, Policy, policy};
+use crate::shared::policy::{self, Entry};
+use crate::shared::{DeskError, MergedId, Policy};
 use crate::store::alarms::Severity;
 use crate::store::{
     BranchNumber, BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, stored,
 };
-use conflict::row::{Loser, Lost, Reason};
+use conflict::row::{Change, Loser, Lost, Reason};
 use conflict::visible::Table as Place;
 use conflict::{SiteId, Timestamp, Value, Version, WallTime};
 use protocol::change::SchemaReference;
@@ -59,7 +61,23 @@ pub struct Form {
 }
 
 /// With more rows waiting to be written, nothing more is merged before.
-const UNWRITTEN: i64 = 500;
+const UNWRITTEN: u64 = 500;
+
+/// So many rows are settled anew in one step.
+#[cfg(not(test))]
+const SETTLED_AT_ONCE: usize = 2_000;
+#[cfg(test)]
+const SETTLED_AT_ONCE: usize = 100;
+
+/// Whether what merging needs is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loaded {
+    Ready,
+    /// Some rows were settled anew under another schema or other rules, and there are more.
+    Settling,
+    /// The schema is not here yet, or can't be shared; an alarm says so.
+    Not,
+}
 
 /// What merging the rows of one database needs, beside the store.
 #[derive(Debug)]
@@ -76,7 +94,7 @@ pub(super) struct Shared {
     /// Whether a trigger refused rows of others: then they are written without triggers.
     triggers_refused: Cell<bool>,
     /// By branch, the schema that its batches are in, and since which.
-    readings: BTreeMap<BranchNumber, (Sequence, Incoming)>,
+    readings: BTreeMap<BranchNumber, (Sequence, Reading)>,
 }
 
 impl Shared {
@@ -90,8 +108,7 @@ impl Shared {
         site: SiteId,
     ) -> Result<Folded, EngineError> {
         let book = self.book(context);
-        let compared = notes.written.is_none();
-        let own = book.take_own(notes, captured, Stamp { timestamp, site, compared })?;
+        let own = book.take_own(notes, captured, Stamp { timestamp, site, compared: false })?;
         for (id, lost) in &own.lost {
             // The application had seen what stood in its table, and what it did itself.
             let shown = !is_unwritten(context.connection, context.database.0, id)?;
@@ -106,26 +123,62 @@ impl Shared {
         Ok(own.folded)
     }
 
-    /// Settles everything anew, unless it was settled under this schema and these rules.
+    /// Takes note of what another site's people decided, if a change of the rules' table says that.
+    fn take_decision(&self, context: Context<'_>, change: &Incoming) -> Result<(), EngineError> {
+        let mut row = change.id.key_values()?;
+        if let Change::Insert(columns) = &change.change {
+            row.extend(columns.iter().map(|(_, value, _)| value.clone()));
+        }
+        let Some(entry) = Entry::from_row(&row) else { return Ok(()) };
+        let place = |table: &str, column: &str| {
+            let mut tables = self.local.tables.iter();
+            let table = tables.find(|known| known.name == table)?;
+            table.columns.iter().position(|known| known.name == column)
+        };
+        Ok(decision::take(context, &self.numbers, &entry, place)?)
+    }
+
+    /// Settles some more rows anew, unless everything was settled under this schema and these
+    /// rules; whether it is.
     fn settle_under(
         &self,
         context: Context<'_>,
         under: [u8; 32],
         attached: bool,
-    ) -> Result<(), EngineError> {
+    ) -> Result<bool, EngineError> {
         let Context { connection, database, .. } = context;
         let known: Option<Vec<u8>> = connection
             .prepare_cached("SELECT under FROM settled WHERE database = ?")?
             .query_row([database.0], |row| row.get(0))
             .optional()?;
         if known.is_some_and(|known| known == under) {
-            return Ok(());
+            return Ok(true);
         }
-        self.book(context).settle_all(context, attached)?;
-        connection
-            .prepare_cached("INSERT OR REPLACE INTO settled VALUES (?1, ?2)")?
-            .execute(params![database.0, under])?;
-        Ok(())
+        let after = connection
+            .prepare_cached(
+                "SELECT tbl, key, birth FROM settling WHERE database = ? AND under = ?",
+            )?
+            .query_row(params![database.0, under], |row| {
+                Ok(MergedId { table: row.get(0)?, key: row.get(1)?, birth: row.get(2)? })
+            })
+            .optional()?;
+        if after.is_none() {
+            self.book(context).begin_settling(context)?;
+        }
+        let book = self.book(context);
+        let last = book.settle_some(context, attached, after.as_ref(), SETTLED_AT_ONCE)?;
+        for table in ["settled", "settling"] {
+            connection.execute(&format!("DELETE FROM {table} WHERE database = ?"), [database.0])?;
+        }
+        match &last {
+            None => connection
+                .prepare_cached("INSERT INTO settled VALUES (?1, ?2)")?
+                .execute(params![database.0, under])?,
+            Some(MergedId { table, key, birth }) => connection
+                .prepare_cached("INSERT INTO settling VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![database.0, under, table, key, birth])?,
+        };
+        Ok(last.is_none())
     }
 
     fn book<'a>(&'a self, context: Context<'a>) -> Book<'a> {
@@ -148,14 +201,12 @@ impl Engine {
         if attached {
             self.load_capture(&database)?;
         }
-        if !self.load_shared(&database)? {
-            return Ok(SharedStep::Even);
+        match self.load_shared(&database)? {
+            Loaded::Ready => {}
+            Loaded::Settling => return Ok(SharedStep::Moved(Vec::new())),
+            Loaded::Not => return Ok(SharedStep::Even),
         }
-        let waiting: i64 = self
-            .store
-            .connection()
-            .prepare_cached("SELECT count(*) FROM unwritten WHERE database = ?")?
-            .query_row([number.0], |row| row.get(0))?;
+        let waiting = unwritten(self.store.connection(), number, UNWRITTEN)?;
         if waiting < UNWRITTEN || !attached {
             match self.merge_next(&database, attached) {
                 Ok(SharedStep::Even) => {}
@@ -185,8 +236,8 @@ impl Engine {
         Ok(others)
     }
 
-    /// Makes ready what merging needs; whether it could be.
-    fn load_shared(&mut self, database: &DatabaseRow) -> Result<bool, EngineError> {
+    /// Makes ready what merging needs, a bounded step at a time.
+    fn load_shared(&mut self, database: &DatabaseRow) -> Result<Loaded, EngineError> {
         let codes: BTreeMap<SiteId, String> = self
             .membership
             .members()
@@ -199,7 +250,7 @@ impl Engine {
                 && captured.is_none_or(|captured| captured.schema == shared.schema)
         };
         if self.shared.get(&number).is_some_and(same) {
-            return Ok(true);
+            return Ok(Loaded::Ready);
         }
         let connection = self.store.connection();
         let images = Images::new(connection, number.0);
@@ -210,7 +261,7 @@ impl Engine {
                 Some(branch) if branch.held > Sequence::ZERO => {
                     images.number_tables(&without_rules(self.schema_of(&branch)?))?
                 }
-                _ => return Ok(false),
+                _ => return Ok(Loaded::Not),
             },
         };
         let numbers = Numbers::new(number.0);
@@ -228,7 +279,7 @@ impl Engine {
                     "What is written here stays here until the schema is one that can be shared; \
                      nothing is lost meanwhile.",
                 )?;
-                return Ok(false);
+                return Ok(Loaded::Not);
             }
             Err(error) => return Err(error.into()),
         };
@@ -244,14 +295,28 @@ impl Engine {
             readings,
         };
         let (now, attached) = (self.now(), database.state == DatabaseState::Attached);
-        self.store.transaction(|transaction| -> Result<(), EngineError> {
+        let settled = self.store.transaction(|transaction| -> Result<bool, EngineError> {
             let context = Context { connection: transaction, database: number, now };
             shared.settle_under(context, under, attached)
         })?;
-        self.shared.insert(number, shared);
         self.clear_alarm(&unfit_subject(number))?;
         self.clear_alarm(&write::triggers_subject(number))?;
-        Ok(true)
+        if !settled {
+            return Ok(Loaded::Settling);
+        }
+        self.shared.insert(number, shared);
+        Ok(Loaded::Ready)
+    }
+
+    /// The same, to its end.
+    fn load_whole(&mut self, database: &DatabaseRow) -> Result<bool, EngineError> {
+        loop {
+            match self.load_shared(database)? {
+                Loaded::Ready => return Ok(true),
+                Loaded::Settling => {}
+                Loaded::Not => return Ok(false),
+            }
+        }
     }
 
     /// Lets go of what is known of a database beside the store: it begins or ends here.
@@ -299,6 +364,17 @@ impl Engine {
         })
     }
 
+    /// Whether the rows of a table stay at their site, so that the group has none to show.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn rows_stay(&mut self, number: DatabaseNumber, table: &str) -> Result<bool, EngineError> {
+        let database = self.store.database(number)?;
+        self.load_whole(&database)?;
+        let shared = self.shared.get(&number);
+        Ok(shared.is_some_and(|shared| shared.local.policy.is_local(table)))
+    }
+
     /// Rows of a table that the application should see, up to `limit` of them behind `after`.
     ///
     /// # Errors
@@ -312,7 +388,7 @@ impl Engine {
     ) -> Result<Vec<Form>, EngineError> {
         let database = self.store.database(number)?;
         let mut forms = Vec::new();
-        if !self.load_shared(&database)? {
+        if !self.load_whole(&database)? {
             return Ok(forms);
         }
         let Some(shared) = self.shared.get(&number) else { return Ok(forms) };

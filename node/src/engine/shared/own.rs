@@ -24,30 +24,32 @@ use protocol::session::LocalBranch;
 use rusqlite::Connection;
 
 impl Engine {
-    /// Numbers a change of this site's own in its branch of a shared database, merges it, and does
+    /// Numbers changes of this site's own in its branch of a shared database, merges them, and does
     /// `also`, in one transaction.
     ///
     /// # Errors
     /// It can't be numbered now; then nothing has happened.
-    pub fn append_own_change(
+    pub fn append_own_changes(
         &mut self,
         number: DatabaseNumber,
-        change: OwnChange,
+        changes: Vec<OwnChange>,
         also: impl FnOnce(&Connection) -> Result<(), StoreError>,
     ) -> Result<Option<LocalBranch>, EngineError> {
         let database = self.store.database(number)?;
         self.load_capture(&database)?;
-        let is_rule = change.table == policy::TABLE;
+        let is_rule = changes.iter().any(|change| change.table == policy::TABLE);
         let changed = self.change_own(&database, |book, captured, stamp, own| {
             let schema = with_rules(&captured.schema);
-            let said = Said { book, schema: &schema }.row_change(change)?;
-            let reading = Incoming::new(book.connection, book.numbers, schema, stamp.site)?;
-            let incoming = reading.read(said.clone(), stamp.timestamp).map_err(malformed)?;
-            let greatest = book.now(&incoming.id)?.and_then(|stored| stored.state.greatest());
-            let version = stamp.above(greatest)?;
-            let exception = (version.timestamp != stamp.timestamp).then_some(version.timestamp);
-            book.merge(&incoming.id, version, &incoming.change, &incoming.parents)?;
-            own.folded.changes.push(RowChange { stamp: exception, ..said });
+            let reading = Incoming::new(book.connection, book.numbers, schema.clone(), stamp.site)?;
+            for change in changes {
+                let said = Said { book, schema: &schema }.row_change(change)?;
+                let incoming = reading.read(said.clone(), stamp.timestamp).map_err(malformed)?;
+                let greatest = book.now(&incoming.id)?.and_then(|stored| stored.state.greatest());
+                let version = stamp.above(greatest)?;
+                let exception = (version.timestamp != stamp.timestamp).then_some(version.timestamp);
+                book.merge(&incoming.id, version, &incoming.change, &incoming.parents)?;
+                own.folded.changes.push(RowChange { stamp: exception, ..said });
+            }
             Ok(also(book.connection)?)
         })?;
         let Some((local, ())) = changed else {

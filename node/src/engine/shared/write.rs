@@ -1,7 +1,7 @@
 //! Writing to the application's file what does not stand there as it should, under its lock and
 //! after harvesting what it holds.
 
-use super::{Engine, EngineError, Shared, SharedStep};
+use super::{Engine, EngineError, Loaded, Shared, SharedStep};
 use crate::capture::{CaptureError, Held, Polite, Reading};
 use crate::engine::harvest::{Capture, Harvest};
 use crate::engine::numbering::{Numbering, Standing};
@@ -30,8 +30,10 @@ impl Engine {
                 return Ok(Some(Harvest::Busy));
             }
         }
-        if !self.load_shared(database)? {
-            return Ok(Some(Harvest::Stopped));
+        match self.load_shared(database)? {
+            Loaded::Ready => {}
+            Loaded::Settling => return Ok(Some(Harvest::Busy)),
+            Loaded::Not => return Ok(Some(Harvest::Stopped)),
         }
         match self.settle_writes(database) {
             Ok(true) => Ok(None),

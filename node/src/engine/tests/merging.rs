@@ -1,121 +1,8 @@
 //! Three engines that share a database, each beside a real file: what they merge, and what the
 //! application sees of it.
 
+use super::shop::{Shop, assert_alike, exchange};
 use super::*;
-use rusqlite::Connection;
-
-const SCHEMA: &str = "PRAGMA journal_mode = WAL;
-    CREATE TABLE customer (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT, phone TEXT);
-    CREATE TABLE sale (id INTEGER PRIMARY KEY AUTOINCREMENT, customer INTEGER REFERENCES customer(id),
-                       number TEXT UNIQUE, total REAL);
-    CREATE TABLE stock (sku TEXT PRIMARY KEY, n INTEGER NOT NULL);
-    INSERT INTO customer (name, phone) VALUES ('Ann', '1'), ('Bob', '2');
-    INSERT INTO sale (customer, number, total) VALUES (1, 'INV-1', 9.5);
-    INSERT INTO stock VALUES ('tea', 10)";
-
-/// A place with its application.
-struct Shop {
-    place: Place,
-    application: Connection,
-    number: DatabaseNumber,
-}
-
-impl Shop {
-    async fn founded(name: &str) -> Self {
-        let place = Place::founded(name).await;
-        let application = Connection::open(place.file("club.db")).unwrap();
-        application.execute_batch(SCHEMA).unwrap();
-        Self::sharing(place, application).await
-    }
-
-    async fn sharing(place: Place, application: Connection) -> Self {
-        place.attach_as(place.request("club.db")).await.unwrap();
-        let number = place.rows().await[0].number;
-        place.merge(number).await;
-        let shop = Self { place, application, number };
-        shop.settle().await;
-        shop
-    }
-
-    /// A further site, from nothing.
-    async fn joining(&self, name: &str, others: &[&Self]) -> Self {
-        let place = self.place.joining(name).await;
-        place.hears_all(&self.place).await;
-        for other in others {
-            place.hears_all(&other.place).await;
-        }
-        place.attach_as(place.request("club.db")).await.unwrap();
-        let number = place.rows().await[0].number;
-        let application = Connection::open(place.file("club.db")).unwrap();
-        let shop = Self { place, application, number };
-        shop.settle().await;
-        shop
-    }
-
-    fn run(&self, sql: &str) {
-        self.application.execute_batch(sql).unwrap();
-    }
-
-    fn rows(&self, sql: &str) -> Vec<String> {
-        let mut statement = self.application.prepare(sql).unwrap();
-        let rows = statement.query_map([], |row| row.get(0)).unwrap();
-        rows.map(Result::unwrap).collect()
-    }
-
-    /// Harvests, merges and writes until nothing is left.
-    async fn settle(&self) {
-        for _ in 0..100 {
-            self.place.harvest_whole(self.number).await;
-            let number = self.number;
-            match self.place.step(move |engine| engine.step_shared(number)).await {
-                SharedStep::Moved(_) => {}
-                SharedStep::Even => return,
-                other => panic!("{other:?}"),
-            }
-        }
-        panic!("it does not come to rest");
-    }
-
-    /// Takes everything that another site has.
-    async fn meets(&self, other: &Self) {
-        let records = other.place.step(|engine| Ok(engine.store.member_records()?)).await;
-        self.place.step(move |engine| engine.merge_members(records)).await.unwrap();
-        self.place.hears_all(&other.place).await;
-    }
-
-    fn content(&self) -> Vec<String> {
-        let mut content =
-            self.rows("SELECT printf('%d %s %s', id, name, phone) FROM customer ORDER BY id");
-        content.extend(self.rows(
-            "SELECT printf('%d %d %s %s', id, customer, number, total) FROM sale ORDER BY id",
-        ));
-        content.extend(self.rows("SELECT printf('%s %d', sku, n) FROM stock ORDER BY sku"));
-        content
-    }
-}
-
-/// Everybody hears everything and settles, twice: what settling makes is heard too.
-async fn exchange(shops: &[&Shop]) {
-    for _ in 0..2 {
-        for shop in shops {
-            shop.settle().await;
-        }
-        for shop in shops {
-            for other in shops {
-                shop.meets(other).await;
-            }
-            shop.settle().await;
-        }
-    }
-}
-
-fn assert_alike(shops: &[&Shop]) {
-    for shop in shops {
-        assert_eq!(shop.content(), shops[0].content());
-        assert_eq!(shop.rows("SELECT \"table\" FROM pragma_foreign_key_check"), [""; 0]);
-        assert_eq!(shop.rows("PRAGMA integrity_check"), ["ok"]);
-    }
-}
 
 #[tokio::test]
 async fn three_sites_write_and_end_alike() {
@@ -169,6 +56,47 @@ async fn a_counter_counts_what_every_site_sold() {
     exchange(&[&a, &b]).await;
     assert_alike(&[&a, &b]);
     assert_eq!(a.rows("SELECT CAST(n AS TEXT) FROM stock"), ["6"]);
+}
+
+#[tokio::test]
+async fn status_tells_of_rows_that_wait() {
+    let a = Shop::founded("downtown").await;
+    let b = a.joining("uptown", &[]).await;
+    a.run("INSERT INTO customer VALUES (500, 'Smith', '5')");
+    b.run("INSERT INTO customer VALUES (500, 'Miller', '6'), (501, 'Jones', '7')");
+    b.run("UPDATE stock SET n = 3");
+    a.run("UPDATE stock SET n = 4");
+    for shop in [&a, &b] {
+        shop.settle().await;
+    }
+    let number = a.number;
+    a.meets(&b).await;
+    b.meets(&a).await;
+    let told = async |shop: &Shop| crate::status::render(&shop.place.status().await);
+    // Merged, and nothing that follows of it.
+    for shop in [&a, &b] {
+        while !told(shop).await.contains("all merged") {
+            shop.place.step(move |engine| engine.step_shared(number)).await;
+        }
+    }
+    let (at_a, at_b) = (told(&a).await, told(&b).await);
+    for text in [&at_a, &at_b] {
+        assert!(
+            text.contains("club  SAFE  shared  batch")
+                || text.contains("club  NOT SAFE  shared  batch"),
+            "{text}"
+        );
+        assert!(text.contains("1 row held back from the application"), "{text}");
+        assert!(text.contains("to be written into the application's file"), "{text}");
+    }
+    let waits = |text: &str| text.contains("1 row to be given another number");
+    assert!(waits(&at_a) != waits(&at_b), "{at_a}{at_b}");
+    exchange(&[&a, &b]).await;
+    exchange(&[&a, &b]).await;
+    for text in [told(&a).await, told(&b).await] {
+        assert!(text.contains("1 to look at with `conflicts`"), "{text}");
+        assert!(!text.contains("row held") && !text.contains("to be"), "{text}");
+    }
 }
 
 #[tokio::test]
@@ -246,26 +174,6 @@ async fn a_number_given_out_again_before_the_first_row_is_seen_becomes_two() {
 }
 
 #[tokio::test]
-async fn sites_on_different_versions_of_the_application_go_on() {
-    let a = Shop::founded("downtown").await;
-    let b = a.joining("uptown", &[]).await;
-    a.run(
-        "ALTER TABLE customer ADD COLUMN mail TEXT; CREATE TABLE note (id TEXT PRIMARY KEY, t TEXT);
-         UPDATE customer SET mail = 'a@x' WHERE id = 1; INSERT INTO note VALUES ('n', 'hello')",
-    );
-    b.run("UPDATE customer SET phone = '9' WHERE id = 1");
-    exchange(&[&a, &b]).await;
-    assert_eq!(a.content(), b.content());
-    b.run(
-        "CREATE TABLE note (id TEXT PRIMARY KEY, t TEXT); ALTER TABLE customer ADD COLUMN mail TEXT",
-    );
-    exchange(&[&a, &b]).await;
-    assert_alike(&[&a, &b]);
-    assert_eq!(b.rows("SELECT mail || phone FROM customer WHERE id = 1"), ["a@x9"]);
-    assert_eq!(b.rows("SELECT t FROM note"), ["hello"]);
-}
-
-#[tokio::test]
 async fn a_file_in_use_is_waited_for() {
     let a = Shop::founded("downtown").await;
     let b = a.joining("uptown", &[]).await;
@@ -291,34 +199,4 @@ async fn a_file_in_use_is_waited_for() {
     assert_alike(&[&a, &b]);
     assert_eq!(b.rows("SELECT phone FROM customer WHERE id = 2"), ["5"]);
     assert_eq!(a.rows("SELECT CAST(n AS TEXT) FROM stock"), ["3"]);
-}
-
-#[tokio::test]
-async fn who_joins_after_an_upgrade_has_what_it_brought() {
-    let a = Shop::founded("downtown").await;
-    // A column and tables before and behind those that are there, and a rebuild whose new column
-    // has a default that no old row can be known to have.
-    a.run(
-        "ALTER TABLE customer ADD COLUMN mail TEXT; CREATE TABLE a (id TEXT PRIMARY KEY, t TEXT);
-         INSERT INTO a VALUES ('x', 'y'); UPDATE customer SET mail = 'm' WHERE id = 1",
-    );
-    a.settle().await;
-    a.run(
-        "CREATE TABLE new_sale (id INTEGER PRIMARY KEY AUTOINCREMENT,
-           customer INTEGER REFERENCES customer(id), number TEXT UNIQUE, total REAL,
-           at TEXT NOT NULL DEFAULT (datetime('now')));
-         INSERT INTO new_sale (id, customer, number, total) SELECT * FROM sale;
-         DROP TABLE sale; ALTER TABLE new_sale RENAME TO sale",
-    );
-    a.settle().await;
-    let b = a.joining("uptown", &[]).await;
-    exchange(&[&a, &b]).await;
-    assert_alike(&[&a, &b]);
-    assert_eq!(b.rows("SELECT mail FROM customer WHERE id = 1"), ["m"]);
-    assert_eq!(b.rows("SELECT t FROM a"), ["y"]);
-    assert_eq!(b.rows("SELECT number FROM sale WHERE at IS NOT NULL"), ["INV-1"]);
-    b.run("UPDATE a SET t = 'z'; UPDATE customer SET phone = '7' WHERE id = 1");
-    exchange(&[&a, &b]).await;
-    assert_alike(&[&a, &b]);
-    assert_eq!(a.rows("SELECT t FROM a"), ["z"]);
 }

@@ -76,6 +76,8 @@ impl Place {
                 Harvest::Notes(notes) => {
                     self.step(move |engine| engine.commit_harvest(number, &notes)).await;
                 }
+                // Settled anew first.
+                Harvest::Busy => drop(self.step(move |engine| engine.step_shared(number)).await),
                 other => panic!("{other:?}"),
             }
         }
@@ -100,7 +102,7 @@ impl Place {
         .await
     }
 
-    async fn status(&self) -> Status {
+    pub(super) async fn status(&self) -> Status {
         self.step(|engine| {
             let view = engine.view()?;
             Ok(Status::new(engine.identity(), &view, None))

@@ -4,6 +4,7 @@
 //! Here is what counts and what is noted of it; [`list`] reads it back. What a person decides is
 //! the engine's.
 
+pub mod decision;
 pub mod list;
 #[cfg(test)]
 mod tests;
@@ -270,13 +271,17 @@ fn lasting(shown: &Shown) -> Vec<(Kind, Vec<u8>, Detail)> {
         Shown::Visible { kept, marks, .. } => {
             let marks = marks.iter().map(|mark| {
                 let (column, meant, shown) = (mark.column, mark.meant.clone(), mark.shown.clone());
-                let subject = (column as u64).to_be_bytes().to_vec();
-                (Kind::Marked, subject, Detail::Marked { column, meant, shown })
+                (Kind::Marked, mark_subject(column), Detail::Marked { column, meant, shown })
             });
             let kept = kept.then_some((Kind::Kept, Vec::new(), Detail::Kept));
             marks.chain(kept).collect()
         }
     }
+}
+
+/// What tells a mark from others of its row: its column's place.
+fn mark_subject(place: usize) -> Vec<u8> {
+    (place as u64).to_be_bytes().to_vec()
 }
 
 /// What a loss is, and the column that it is about.

@@ -50,7 +50,7 @@ fn rows_without_a_key_are_refused() {
     assert_eq!(
         refusals("CREATE TABLE t (a); CREATE TABLE u (a PRIMARY KEY); INSERT INTO u VALUES (NULL)"),
         [
-            "t has no primary key, so two sites can't mean the same row of it",
+            "the table t has no primary key, so two sites can't mean the same row of it",
             "the primary key of u holds NULL, or did when it was attached, so two sites can't \
              mean the same row of it"
         ]
@@ -181,8 +181,8 @@ fn triggers_and_derived_tables_are_told() {
     assert_eq!(
         of_weight(Weight::Warning, sql),
         [
-            "place (rtree) goes stale: it does not follow rows of other sites",
-            "words (fts5) goes stale: it does not follow rows of other sites",
+            "the table place (rtree) goes stale: it does not follow rows of other sites",
+            "the table words (fts5) goes stale: it does not follow rows of other sites",
         ]
     );
     assert_eq!(refusals(sql), [""; 0]);

@@ -2,6 +2,7 @@
 //!
 //! An entry is a row of a table of our own, [`TABLE`], which travels in batches and is merged like
 //! any row, and is never written into the application's file. How it travels is not known here.
+//! That a conflict is decided travels as such a row too ([`DECIDED`]), and is no rule.
 //! Names of tables and columns are ASCII-folded in entries, as SQLite compares them.
 
 mod choice;
@@ -23,6 +24,9 @@ use std::collections::BTreeMap;
 
 /// The table that entries are rows of.
 pub const TABLE: &str = "_holdfast_policy";
+
+/// What the setting of an entry begins with that is no rule, but says that a conflict is decided.
+pub const DECIDED: &str = "decided ";
 
 /// Its columns; the last is the value, the others are the key.
 const COLUMNS: [&str; 4] = ["table_name", "column_name", "setting", "value"];
@@ -128,6 +132,7 @@ impl Policy {
                     let columns = policy.choices.entry(entry.table).or_default();
                     columns.entry(entry.column).or_default().insert(choice.setting(), choice);
                 }
+                _ if entry.setting.starts_with(DECIDED) => {}
                 _ => policy.unknown.push(entry),
             }
         }

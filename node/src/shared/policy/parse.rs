@@ -145,11 +145,11 @@ impl Subject<'_> {
         let table = &self.table.name;
         let Some((name, column)) = self.column else {
             let referred_by = self.shape.referred_by.join(", ");
-            let parks = choice == Choice::Local && !referred_by.is_empty();
-            return Ok(if parks {
+            let loose = choice == Choice::Local && !referred_by.is_empty();
+            return Ok(if loose {
                 vec![format!(
-                    "Rows of {referred_by} that refer to {table} are parked at the other sites, \
-                     unless they stay here too."
+                    "Rows of {referred_by} may refer to rows of {table} that another site does \
+                     not have: nothing looks after that any more."
                 )]
             } else {
                 Vec::new()
@@ -170,6 +170,13 @@ impl Subject<'_> {
                      the other sites' tables without it."
                 ),
                 "Give the column a default, or let it travel.",
+            )),
+            Choice::Local if column.unique || column.in_expression => Err(Failure::refused(
+                format!(
+                    "{table}.{name} must be unique: where each site has a value of its own there, \
+                     two rows may have one value, and nobody knows of the other."
+                ),
+                "Let it travel, or take the UNIQUE index away.",
             )),
             Choice::Counter if column.refers => Err(Failure::refused(
                 format!("{table}.{name} refers to another row: it is no amount."),
@@ -200,6 +207,9 @@ mod tests {
                  CREATE TABLE sale (id INTEGER PRIMARY KEY, item TEXT REFERENCES item (sku));
                  CREATE TRIGGER sold AFTER INSERT ON sale BEGIN
                      UPDATE item SET stock = stock - 1 WHERE sku = new.item; END;
+                 CREATE TABLE seat (id INTEGER PRIMARY KEY, place TEXT, hall TEXT, note TEXT,
+                                    UNIQUE (place, hall));
+                 CREATE UNIQUE INDEX noted ON seat (lower(note)) WHERE id > 1;
                  CREATE TABLE \"old.sale\" (id INTEGER PRIMARY KEY, \"a.b\" REAL);",
             )
             .unwrap();
@@ -268,6 +278,9 @@ mod tests {
         assert!(read("item.sku", "last-writer").is_ok());
         assert!(refused("item.note", "local").contains("no default"));
         assert!(read("item.shelf", "local").unwrap().warnings.is_empty());
+        for column in ["seat.place", "seat.hall", "seat.note"] {
+            assert!(refused(column, "local").contains("must be unique"), "{column}");
+        }
         assert!(refused("sale.item", "counter").contains("no amount"));
         assert!(read("item", "triggers run").is_ok());
         assert!(refused("sale", "triggers run").contains("write Item"));

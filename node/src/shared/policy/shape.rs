@@ -1,6 +1,7 @@
 //! What a schema's statements say of columns beyond their names, as far as rules depend on it. Read
 //! from an empty database in memory; a table that can't be made there has plain columns.
 
+use crate::sql::{perform, quoted};
 use protocol::schema::{ObjectKind, RowIdentity, Schema};
 use rusqlite::Connection;
 use std::collections::BTreeSet;
@@ -29,6 +30,8 @@ pub(super) struct ColumnShape {
     pub refers: bool,
     /// It is part of a UNIQUE index beside the key.
     pub unique: bool,
+    /// An expression or the condition of a UNIQUE index names it.
+    pub in_expression: bool,
 }
 
 /// Reads the tables of a schema.
@@ -60,6 +63,7 @@ pub(super) fn read(schema: &Schema) -> rusqlite::Result<Vec<TableShape>> {
                      WHERE list.\"unique\" AND list.origin <> 'pk' AND info.name = ?2",
                     [&table.name, column],
                 )?,
+                in_expression: in_unique_expression(&connection, [&table.name, column])?,
                 ..declared(&connection, [&table.name, column])?
             });
         }
@@ -90,6 +94,31 @@ pub(super) fn read(schema: &Schema) -> rusqlite::Result<Vec<TableShape>> {
 
 fn exists(connection: &Connection, sql: &str, of: [&String; 2]) -> rusqlite::Result<bool> {
     connection.prepare_cached(sql)?.exists(of)
+}
+
+/// Whether an expression or the condition of a UNIQUE index names a column: then SQLite writes the
+/// index anew where the column gets another name.
+fn in_unique_expression(
+    connection: &Connection,
+    [table, column]: [&String; 2],
+) -> rusqlite::Result<bool> {
+    let written = || {
+        let mut statement = connection.prepare_cached(
+            "SELECT sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = ?1 AND name IN
+               (SELECT name FROM pragma_index_list(?1) WHERE \"unique\") ORDER BY name",
+        )?;
+        let rows = statement.query_map([table], |row| row.get::<_, Option<String>>(0))?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()
+    };
+    let before = written()?;
+    let (table, column) = (quoted(table), quoted(column));
+    perform(connection, "SAVEPOINT named")?;
+    let rename = format!("ALTER TABLE {table} RENAME COLUMN {column} TO _holdfast_named");
+    let renamed = connection.execute_batch(&rename).and_then(|()| written());
+    perform(connection, "ROLLBACK TO named")?;
+    perform(connection, "RELEASE named")?;
+    // A table that could not be made here can't be altered either.
+    Ok(renamed.is_ok_and(|after| after != before))
 }
 
 fn declared(connection: &Connection, of: [&String; 2]) -> rusqlite::Result<ColumnShape> {

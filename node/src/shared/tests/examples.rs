@@ -4,7 +4,8 @@ use super::site::{Site, site_id};
 use super::{assert_alike, exchange};
 use crate::shared::Policy;
 use crate::shared::policy::{Choice, Entry};
-use conflict::Value;
+use conflict::{Timestamp, Value, Version};
+use protocol::change::{Operation, RowChange};
 
 fn text(text: &str) -> Value {
     Value::text(text)
@@ -244,4 +245,125 @@ fn a_number_handed_out_before_the_row_that_has_it_is_seen_is_another_row() {
         sites[0].rows("o").into_iter().map(|mut row| row.swap_remove(1)).collect();
     names.sort_by_key(|name| format!("{name:?}"));
     assert_eq!(names, [text("Jones"), text("Miller"), text("Smith")]);
+}
+
+#[test]
+fn a_child_that_came_before_its_parent_belongs_to_the_parent_of_its_site() {
+    let mut sites = Site::group(3, ORDERS, &Policy::default());
+    // A reference to a number that nobody has given out yet.
+    sites[1].run("PRAGMA foreign_keys = OFF");
+    sites[1].run("INSERT INTO l VALUES (500, 7, 'salt')");
+    sites[1].harvest();
+    let lines = sites[1].made.clone();
+    assert!(sites[2].receive_all(&lines));
+    assert!(sites[2].rows("l").is_empty() && sites[1].rows("l").is_empty());
+    // Meanwhile another site gives it out; that one's order does not get the line for good.
+    sites[0].run("INSERT INTO o VALUES (7, 'Smith', NULL)");
+    sites[0].harvest();
+    let smith = sites[0].made.clone();
+    assert!(sites[2].receive_all(&smith));
+    assert_eq!(orders(&sites[2]), ["salt Smith -"]);
+    sites[2].check();
+    sites[1].clock += 10;
+    sites[1].run("INSERT INTO o VALUES (7, 'Miller', NULL)");
+    sites[1].harvest();
+    assert_eq!(orders(&sites[1]), ["salt Miller -"]);
+    settled(&mut sites);
+    for site in &sites {
+        assert_eq!(orders(site), ["salt Miller -"]);
+    }
+}
+
+#[test]
+fn a_reference_in_a_key_finds_its_parent() {
+    let mut sites = pair(
+        "CREATE TABLE o (id INTEGER PRIMARY KEY AUTOINCREMENT, who TEXT);
+         CREATE TABLE l (o INTEGER NOT NULL REFERENCES o(id), line INTEGER, what TEXT,
+                         PRIMARY KEY (o, line)) WITHOUT ROWID",
+    );
+    sites[0].run("INSERT INTO o VALUES (1, 'Smith'); INSERT INTO l VALUES (1, 1, 'tea')");
+    settled(&mut sites);
+    assert_eq!(sites[1].rows("l"), [[int(1), int(1), text("tea")]]);
+}
+
+#[test]
+fn keys_and_unique_values_of_another_class_are_parked() {
+    let mut sites = pair(
+        "CREATE TABLE o (id INTEGER PRIMARY KEY AUTOINCREMENT, place INTEGER UNIQUE);
+         CREATE TABLE i (id TEXT PRIMARY KEY, name TEXT)",
+    );
+    sites[0].run("INSERT INTO o VALUES (1, 5); INSERT INTO i VALUES ('1', 'tea')");
+    sites[0].harvest();
+    // A member gone bad, whose changes are older than all others.
+    sites[1].clock = 0;
+    let bad = |table: &str, key: Value, value: Value| {
+        let index = sites[1].table(table);
+        let birth = (table == "o").then(|| Version {
+            timestamp: Timestamp::try_from(1 << 20).unwrap(),
+            origin: site_id(1),
+        });
+        let insert = Operation::Insert(vec![value]);
+        RowChange { birth, ..RowChange::plain(index, vec![key], insert) }
+    };
+    let changes = vec![
+        bad("o", text("1"), Value::Null),
+        bad("o", Value::Real(1.0), Value::Null),
+        bad("o", text("one"), Value::Null),
+        bad("o", Value::Blob(vec![1]), Value::Null),
+        bad("o", int(9), text("5")),
+        bad("i", int(1), Value::Null),
+        bad("i", Value::Real(1.0), Value::Null),
+    ];
+    sites[1].forge(changes);
+    let forged = sites[1].made.clone();
+    assert!(sites[0].receive_all(&forged));
+    sites[0].check();
+    assert_eq!(sites[0].rows("o"), [[int(1), int(5)]]);
+    assert_eq!(sites[0].rows("i"), [[text("1"), text("tea")]]);
+    assert!(!sites[0].harvest(), "what was written came back as a change");
+    let parked: i64 = sites[0]
+        .store
+        .query_row("SELECT count(*) FROM conflict WHERE kind = 'parked'", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(parked, 7);
+}
+
+#[test]
+fn a_row_made_before_the_same_one_of_others_is_seen_is_made_at_both() {
+    let counts = Entry::new("s", Some("n"), Choice::Counter);
+    let policy = Policy::from_entries([counts], site_id(0));
+    let sql = "CREATE TABLE s (id TEXT PRIMARY KEY, n INTEGER)";
+    let mut sites = Site::group(2, sql, &policy);
+    sites[0].run("INSERT INTO s VALUES ('salt', 5), ('tea', 5)");
+    sites[0].harvest();
+    let made = sites[0].made.clone();
+    sites[1].merge(&made[0]);
+    sites[0].run("DELETE FROM s WHERE id = 'salt'; UPDATE s SET n = 4 WHERE id = 'tea'");
+    sites[0].harvest();
+    // Not written here yet: it is no change of those rows, be it equal to them.
+    sites[1].clock += 10;
+    assert!(sites[1].run("INSERT INTO s VALUES ('salt', 5), ('tea', 7)"));
+    settled(&mut sites);
+    assert_eq!(sites[0].rows("s"), [[text("salt"), int(5)], [text("tea"), int(7)]]);
+    assert_eq!(sites[1].store.query_row("SELECT count(*) FROM unwritten", [], |r| r.get(0)), Ok(0));
+}
+
+#[test]
+fn a_parent_of_many_goes_with_the_last_of_them() {
+    let mut sites = pair(
+        "CREATE TABLE p (id TEXT PRIMARY KEY, name TEXT);
+         CREATE TABLE c (id INTEGER PRIMARY KEY AUTOINCREMENT, p TEXT REFERENCES p(id))",
+    );
+    sites[0].run("INSERT INTO p VALUES ('p', 'shelf'), ('q', 'box')");
+    for id in 1..=200 {
+        sites[0].run(&format!("INSERT INTO c VALUES ({id}, 'p')"));
+    }
+    settled(&mut sites);
+    sites[1].run("PRAGMA foreign_keys = OFF");
+    sites[1].run("DELETE FROM p WHERE id = 'p'; DELETE FROM c WHERE id < 200");
+    settled(&mut sites);
+    assert_eq!((sites[0].rows("p").len(), sites[0].rows("c").len()), (2, 1));
+    sites[0].run("UPDATE c SET p = 'q'");
+    settled(&mut sites);
+    assert_eq!((sites[1].rows("p").len(), sites[1].rows("c").len()), (1, 1));
 }

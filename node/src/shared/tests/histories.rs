@@ -1,4 +1,5 @@
-//! Random histories of two to four sites, over schemas with everything that can compete: after
+//! Random histories of two to four sites, over schemas with everything that can compete, also with
+//! children before their parents and tables that stay where they are from some time on: after
 //! every step each site's tables are what f shows of its merged rows, no constraint is broken,
 //! and once everything is everywhere all sites are alike and at rest.
 
@@ -26,35 +27,68 @@ const SCHEMAS: [&str; 4] = [
 ];
 
 /// Rules under which it must hold all the same.
-fn policies() -> [Policy; 5] {
+fn rules(number: usize) -> Vec<Entry> {
     let of = |entries: &[(&str, Option<&str>, Choice)]| {
-        let entries =
-            entries.iter().map(|(table, column, choice)| Entry::new(table, *column, *choice));
-        Policy::from_entries(entries, site_id(0))
+        let entries = entries.iter();
+        entries.map(|(table, column, choice)| Entry::new(table, *column, *choice)).collect()
     };
-    [
-        Policy::default(),
-        of(&[("p", Some("b"), Choice::Counter), ("p", Some("a"), Choice::FirstWriter)]),
-        of(&[
+    match number {
+        0 => of(&[]),
+        1 => of(&[("p", Some("b"), Choice::Counter), ("p", Some("a"), Choice::FirstWriter)]),
+        2 => of(&[
             ("p", Some("c"), Choice::KeepMark),
             ("q", Some("c"), Choice::KeepMark),
             ("q", None, Choice::ParkChild),
         ]),
-        of(&[
+        3 => of(&[
             ("p", None, Choice::WholeRow),
             ("q", Some("c"), Choice::SitePriority(site_id(0))),
             ("q", Some("b"), Choice::Counter),
         ]),
-        of(&[("q", None, Choice::AppendOnly), ("p", None, Choice::Collide)]),
-    ]
+        _ => of(&[("q", None, Choice::AppendOnly), ("p", None, Choice::Collide)]),
+    }
+}
+
+/// The same with a table whose rows stay where they are.
+fn with_local(mut rules: Vec<Entry>, table: bool) -> Vec<Entry> {
+    rules.push(Entry::new(name(table), None, Choice::Local));
+    rules
+}
+
+fn name(table: bool) -> &'static str {
+    if table { "p" } else { "q" }
 }
 
 #[derive(Clone, Debug)]
 enum Act {
-    Insert { table: bool, id: u8, a: u8, b: u8, c: u8 },
-    Set { table: bool, id: u8, column: u8, to: u8 },
-    Delete { table: bool, id: u8 },
-    Replace { table: bool, id: u8, a: u8, b: u8, c: u8 },
+    Insert {
+        table: bool,
+        id: u8,
+        a: u8,
+        b: u8,
+        c: u8,
+    },
+    Set {
+        table: bool,
+        id: u8,
+        column: u8,
+        to: u8,
+    },
+    Delete {
+        table: bool,
+        id: u8,
+    },
+    Replace {
+        table: bool,
+        id: u8,
+        a: u8,
+        b: u8,
+        c: u8,
+    },
+    /// Without looking whether references lead anywhere.
+    Loosely(Box<Act>),
+    /// From here on a table stays at this site.
+    Keep,
     Harvest,
     Receive(prop::sample::Index),
     MergeOnly(prop::sample::Index),
@@ -62,17 +96,20 @@ enum Act {
 
 fn act() -> impl Strategy<Value = Act> {
     let n = || 0..4_u8;
+    let row = move || (any::<bool>(), n(), n(), n(), n());
+    let insert = move || row().prop_map(|(table, id, a, b, c)| Act::Insert { table, id, a, b, c });
+    let delete = move || (any::<bool>(), n()).prop_map(|(table, id)| Act::Delete { table, id });
     prop_oneof![
-        4 => (any::<bool>(), n(), n(), n(), n())
-            .prop_map(|(table, id, a, b, c)| Act::Insert { table, id, a, b, c }),
-        4 => (any::<bool>(), n(), n(), n())
+        8 => insert(),
+        8 => (any::<bool>(), n(), n(), n())
             .prop_map(|(table, id, column, to)| Act::Set { table, id, column, to }),
-        2 => (any::<bool>(), n()).prop_map(|(table, id)| Act::Delete { table, id }),
-        1 => (any::<bool>(), n(), n(), n(), n())
-            .prop_map(|(table, id, a, b, c)| Act::Replace { table, id, a, b, c }),
-        3 => Just(Act::Harvest),
-        4 => any::<prop::sample::Index>().prop_map(Act::Receive),
-        2 => any::<prop::sample::Index>().prop_map(Act::MergeOnly),
+        4 => delete(),
+        2 => row().prop_map(|(table, id, a, b, c)| Act::Replace { table, id, a, b, c }),
+        2 => prop_oneof![insert(), delete()].prop_map(|act| Act::Loosely(Box::new(act))),
+        1 => Just(Act::Keep),
+        6 => Just(Act::Harvest),
+        8 => any::<prop::sample::Index>().prop_map(Act::Receive),
+        4 => any::<prop::sample::Index>().prop_map(Act::MergeOnly),
     ]
 }
 
@@ -94,7 +131,6 @@ fn key(schema: usize, n: u8) -> String {
 }
 
 fn perform(site: &Site, schema: usize, act: &Act) {
-    let name = |table: &bool| if *table { "p" } else { "q" };
     let reference = |table: bool, n: u8| match (schema, table) {
         (0, false) | (2, false) if n > 0 => key(schema, n),
         (1, false) if n > 0 => key(1, n),
@@ -107,10 +143,10 @@ fn perform(site: &Site, schema: usize, act: &Act) {
     };
     let sql = match act {
         Act::Insert { table, id, a, b, c } => {
-            format!("INSERT INTO {} VALUES ({})", name(table), row(table, id, a, b, c))
+            format!("INSERT INTO {} VALUES ({})", name(*table), row(table, id, a, b, c))
         }
         Act::Replace { table, id, a, b, c } => {
-            format!("REPLACE INTO {} VALUES ({})", name(table), row(table, id, a, b, c))
+            format!("REPLACE INTO {} VALUES ({})", name(*table), row(table, id, a, b, c))
         }
         Act::Set { table, id, column, to } => {
             let set = match column % 3 {
@@ -118,12 +154,18 @@ fn perform(site: &Site, schema: usize, act: &Act) {
                 1 => format!("b = {to}"),
                 _ => format!("c = {}", text(*to)),
             };
-            format!("UPDATE {} SET {set} WHERE id = {}", name(table), key(schema, *id))
+            format!("UPDATE {} SET {set} WHERE id = {}", name(*table), key(schema, *id))
         }
         Act::Delete { table, id } => {
-            format!("DELETE FROM {} WHERE id = {}", name(table), key(schema, *id))
+            format!("DELETE FROM {} WHERE id = {}", name(*table), key(schema, *id))
         }
-        Act::Harvest | Act::Receive(_) | Act::MergeOnly(_) => return,
+        Act::Loosely(act) => {
+            site.run("PRAGMA foreign_keys = OFF");
+            perform(site, schema, act);
+            site.run("PRAGMA foreign_keys = ON");
+            return;
+        }
+        Act::Keep | Act::Harvest | Act::Receive(_) | Act::MergeOnly(_) => return,
     };
     site.run(&sql);
 }
@@ -134,11 +176,15 @@ proptest! {
     #[test]
     fn all_sites_come_to_one_content(
         schema in 0..SCHEMAS.len(),
-        rules in 0..5_usize,
+        number in 0..5_usize,
+        stays in any::<bool>(),
+        at_once in 1..9_usize,
         count in 2..4_usize,
         acts in prop::collection::vec((any::<prop::sample::Index>(), 0..3_u64, act()), 1..40),
     ) {
-        let mut sites = Site::group(count, SCHEMAS[schema], &policies()[rules]);
+        let policy = |rules| Policy::from_entries(rules, site_id(0));
+        let mut sites = Site::group(count, SCHEMAS[schema], &policy(rules(number)));
+        let staying = policy(with_local(rules(number), stays));
         let mut batches: Vec<Batch> = Vec::new();
         for (at, later, act) in &acts {
             let site = &mut sites[at.index(count)];
@@ -161,11 +207,30 @@ proptest! {
                         }
                     }
                 }
+                Act::Keep => {
+                    site.has_rules(&staying, at_once);
+                    site.harvest();
+                    site.check();
+                }
                 other => perform(site, schema, other),
             }
             batches = sites.iter().flat_map(|site| site.made.clone()).collect();
         }
+        let kept = acts.iter().any(|(_, _, act)| matches!(act, Act::Keep));
+        if kept {
+            sites.iter_mut().for_each(|site| site.has_rules(&staying, at_once));
+        }
         exchange(&mut sites);
+        // Settled anew, however much at once, it is what it was.
+        let rules = if kept { staying } else { policy(rules(number)) };
+        for site in &mut sites {
+            let content = site.content();
+            site.waits = true;
+            site.has_rules(&rules, at_once);
+            site.harvest();
+            site.check();
+            prop_assert_eq!(content, site.content());
+        }
         for site in &mut sites {
             site.check();
             let sequence = site.sequence();

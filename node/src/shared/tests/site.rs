@@ -47,7 +47,6 @@ pub struct Site {
     /// How much of every site is here.
     vector: Vec<usize>,
     pub clock: u64,
-    policy: Policy,
     /// It says nothing of its own unless the test has it do so.
     pub waits: bool,
 }
@@ -87,7 +86,6 @@ impl Site {
             made: Vec::new(),
             vector: vec![0; count],
             clock: 1000,
-            policy: policy.clone(),
             waits: false,
         }
     }
@@ -96,14 +94,18 @@ impl Site {
         &self.captured.schema
     }
 
+    pub fn table(&self, name: &str) -> TableIndex {
+        self.schema().find(name).unwrap()
+    }
+
     /// What the application does. It may be refused: whether it was done.
     pub fn run(&self, sql: &str) -> bool {
         self.app.execute_batch(sql).is_ok()
     }
 
-    /// All rows of all tables, in the order of keys.
+    /// All rows of all tables that are shared, in the order of keys.
     pub fn content(&self) -> BTreeMap<String, Vec<Vec<Value>>> {
-        let tables = self.schema().tables.iter();
+        let tables = self.local.tables.iter().filter(|table| !table.stays);
         tables.map(|table| (table.name.clone(), self.rows(&table.name))).collect()
     }
 
@@ -127,13 +129,17 @@ impl Site {
             let number = self.captured.number(index).unwrap();
             let local = &self.local.tables[at];
             for (key, image) in images.after(number, None, usize::MAX >> 1).unwrap() {
-                let noted = NotedRow { key: local.key_of(&image), row: None, kept: false };
+                let noted =
+                    NotedRow { key: local.key_of(&image), row: None, kept: false, noted: true };
                 rows.insert((index, key), noted);
             }
             for row in self.rows(&table.name) {
                 let key = local.key_of(&row);
                 let packed = PackedKey::new(&key);
-                rows.insert((index, packed), NotedRow { key, row: Some(row), kept: true });
+                rows.insert(
+                    (index, packed),
+                    NotedRow { key, row: Some(row), kept: true, noted: true },
+                );
             }
         }
         let position = Position {
@@ -191,6 +197,13 @@ impl Site {
         moved
     }
 
+    /// Numbers what the application never did.
+    pub fn forge(&mut self, changes: Vec<RowChange>) {
+        self.clock += 1;
+        let timestamp = Timestamp::try_from(self.clock << 20).unwrap();
+        self.number_batch(changes, timestamp);
+    }
+
     fn number_batch(&mut self, changes: Vec<RowChange>, timestamp: Timestamp) {
         let schema = SchemaReference::Here(Box::new(self.schema().clone()));
         let body = Body { schema, changes, ..Body::default() };
@@ -244,6 +257,10 @@ impl Site {
     fn write(&mut self) {
         let book = Book::new(&self.store, DATABASE, &self.local, &self.numbers);
         let forms = intend(&book).unwrap();
+        for form in &forms {
+            let table = &self.local.tables[form.table.0 as usize];
+            assert!(!table.stays, "{}: {} is written, which stays here", self.name, table.name);
+        }
         set_writes(&self.store, DatabaseNumber(DATABASE), 1).unwrap();
         self.app.execute_batch("PRAGMA foreign_keys = OFF; BEGIN").unwrap();
         for form in &forms {
@@ -280,13 +297,42 @@ impl Site {
         end_intent(&self.store, DatabaseNumber(DATABASE), true).unwrap();
     }
 
+    /// Has other rules from now on, and settles everything anew under them, so many rows at once.
+    pub fn has_rules(&mut self, policy: &Policy, at_once: usize) {
+        let codes = (0..self.vector.len()).map(|site| (site_id(site), format!("s{site}")));
+        let own = (site_id(self.number), policy.clone());
+        self.local =
+            Local::new(&self.store, &self.captured, &self.numbers, codes.collect(), own).unwrap();
+        let book = || Book::new(&self.store, DATABASE, &self.local, &self.numbers);
+        book().begin_settling(self.context()).unwrap();
+        let mut after = None;
+        loop {
+            after = book().settle_some(self.context(), true, after.as_ref(), at_once).unwrap();
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+
+    /// The tables whose rows stay here.
+    fn staying(&self) -> BTreeSet<&str> {
+        let staying = self.local.tables.iter().filter(|table| table.stays);
+        staying.map(|table| table.name.as_str()).collect()
+    }
+
     /// What must hold whenever a step is done.
     pub fn check(&self) {
-        let broken: i64 = self
-            .app
-            .query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |row| row.get(0))
-            .unwrap();
-        assert_eq!(broken, 0, "{}: a foreign key is broken", self.name);
+        let staying = self.staying();
+        let sql = "SELECT \"table\", parent FROM pragma_foreign_key_check";
+        let mut broken = self.app.prepare(sql).unwrap();
+        let broken = broken.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let broken: Vec<(String, String)> = broken
+            .map(Result::unwrap)
+            .filter(|(child, parent): &(String, String)| {
+                !staying.contains(&child[..]) && !staying.contains(&parent[..])
+            })
+            .collect();
+        assert_eq!(broken, [], "{}: a foreign key is broken", self.name);
         let (meant, kept) = self.merged();
         let fresh = whole(meant, &self.local.desk).unwrap();
         let mut shown: BTreeMap<String, BTreeSet<Vec<u8>>> = BTreeMap::new();
@@ -307,7 +353,7 @@ impl Site {
     fn merged(&self) -> (BTreeMap<RowId, conflict::visible::Meant>, BTreeMap<RowId, Outcome>) {
         let book = Book::new(&self.store, DATABASE, &self.local, &self.numbers);
         let (mut meant, mut outcomes) = (BTreeMap::new(), BTreeMap::new());
-        for table in &self.local.tables {
+        for table in self.local.tables.iter().filter(|table| !table.stays) {
             for (id, stored) in book.after(table.number, None, usize::MAX >> 1).unwrap() {
                 let row = self.local.row_id(&id).unwrap().unwrap();
                 let outcome = book.outcome_before(&row, Some(&stored)).unwrap();
@@ -324,11 +370,6 @@ impl Site {
         let tables = self.local.tables.iter();
         let rows = tables.flat_map(|table| book.after(table.number, None, 1 << 40).unwrap());
         rows.map(|(id, stored)| (id, stored.state)).collect()
-    }
-
-    #[allow(dead_code)]
-    pub fn policy(&self) -> &Policy {
-        &self.policy
     }
 
     pub fn sequence(&self) -> Sequence {
