@@ -8,12 +8,14 @@ mod write;
 
 use super::{Engine, EngineError};
 use crate::capture::{Captured, Folded, Images, Notes};
+use crate::shared::blocks::own_numbers;
 use crate::shared::book::Book;
 use crate::shared::conflicts::{self, Context};
 use crate::shared::incoming::Reading as Incoming;
 use crate::shared::intent::is_unwritten;
 use crate::shared::local::Local;
 use crate::shared::numbers::Numbers;
+use crate::shared::owed::Owed;
 use crate::shared::own::Stamp;
 use crate::shared::{DeskError, MergedId, Policy, policy};
 use crate::store::alarms::Severity;
@@ -23,6 +25,7 @@ use crate::store::{
 use conflict::{SiteId, Timestamp, Value, Version, WallTime};
 use protocol::change::SchemaReference;
 use protocol::limits::Limits;
+use protocol::membership::Residues;
 use protocol::schema::Schema;
 use protocol::session::LocalBranch;
 use protocol::{Frame, Sequence};
@@ -69,6 +72,12 @@ pub(super) struct Shared {
     schema: Schema,
     /// Whether it is to be looked at which numbers the application hands out next.
     keys_due: Cell<bool>,
+    /// Whether it is to be looked at where they hop.
+    hops_due: Cell<bool>,
+    /// Those that this site may hand out.
+    residues: Residues,
+    /// Whether a person is told that few of them are left; `None`: not known.
+    told_short: Cell<Option<bool>>,
     /// Since when the application's file could not be written, for being in use.
     busy_since: Cell<Option<WallTime>>,
     /// By branch, the schema that its batches are in, and since which.
@@ -188,10 +197,11 @@ impl Engine {
             .members()
             .map(|member| (member.site, member.name.to_string()))
             .collect();
-        let number = database.number;
+        let (number, residues) = (database.number, self.residues());
         let captured = self.captures.get(&number).map(|capture| capture.application.captured());
         let same = |shared: &Shared| {
             shared.codes == codes
+                && shared.residues == residues
                 && captured.is_none_or(|captured| captured.schema == shared.schema)
         };
         if self.shared.get(&number).is_some_and(same) {
@@ -228,14 +238,26 @@ impl Engine {
             }
             Err(error) => return Err(error.into()),
         };
-        let (readings, keys_due) = (BTreeMap::new(), Cell::new(true));
-        let busy_since = Cell::new(None);
-        let schema = captured.schema;
-        let shared = Shared { numbers, local, codes, schema, keys_due, busy_since, readings };
+        let shared = Shared {
+            numbers,
+            local,
+            codes,
+            schema: captured.schema,
+            keys_due: Cell::new(true),
+            hops_due: Cell::new(true),
+            residues,
+            told_short: Cell::new(None),
+            busy_since: Cell::new(None),
+            readings: BTreeMap::new(),
+        };
+        if let Some(capture) = self.captures.get_mut(&number) {
+            capture.application.set_own_numbers(own_numbers(residues));
+        }
         let (now, attached) = (self.now(), database.state == DatabaseState::Attached);
         self.store.transaction(|transaction| -> Result<(), EngineError> {
             let context = Context { connection: transaction, database: number, now };
-            shared.settle_under(context, under, attached)
+            shared.settle_under(context, under, attached)?;
+            Ok(Owed::try_again(transaction, number)?)
         })?;
         self.shared.insert(number, shared);
         self.clear_alarm(&unfit_subject(number))?;
