@@ -105,8 +105,8 @@ impl Engine {
                  that has some to hand over, then enter these rows again."
             }
             _ => {
-                "The numbers of that table are at their end: give the row with the greatest \
-                 number a smaller one, and enter these rows again."
+                "Some row had a number near the greatest of all, and numbers are never given back: \
+                 enter these rows again, with smaller numbers."
             }
         };
         self.raise(

@@ -117,6 +117,7 @@ impl Engine {
             Written::Done => {
                 if let Some(shared) = self.shared.get(&number) {
                     shared.busy_since.set(None);
+                    shared.keys_due.set(true); // how much room is left is told there
                 }
                 self.clear_alarm(&write_subject(number))?;
                 Ok(SharedStep::Moved(moved))
