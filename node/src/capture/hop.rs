@@ -167,7 +167,8 @@ fn fires(sql: &str, required: bool) -> bool {
     let Some(event) = event else { return true };
     let begins_name = |at: usize| is(at, "TRIGGER") || is(at, "EXISTS") || is(at, ".");
     let after = event >= 2 && is(event - 1, "AFTER") && !begins_name(event - 2);
-    !is(event, "UPDATE") && !(after && required)
+    let quiet = is(event, "UPDATE") || (after && required);
+    !quiet
 }
 
 impl OwnNumbers {
