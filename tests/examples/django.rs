@@ -2,12 +2,13 @@
 //! application sees no error, and both end alike. It installs Django from the Python package
 //! index, so it is a program of its own beside the tests, which CI does not run.
 //!
-//! `cargo run -p tests --example django`
+//! `cargo run -p tests --example django [ROUNDS]`
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "it is a test")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 use tests::shop::{Shop, wait_until_alike};
 use tests::site::Home;
 use tests::wait::{PATIENCE, wait_until};
@@ -54,9 +55,9 @@ impl Application {
     }
 
     /// Sells orders at both at once.
-    fn work(&self, shops: [&Shop; 2], from: u32, to: u32, pause: &str) {
+    fn work(&self, shops: [&Shop; 2], from: u32, to: u32) {
         let (from, to) = (from.to_string(), to.to_string());
-        let words = |shop: &Shop| ["work", &shop.site.name, &from, &to, pause].map(str::to_owned);
+        let words = |shop: &Shop| ["work", &shop.site.name, &from, &to].map(str::to_owned);
         let both = shops.map(|shop| {
             let words = words(shop);
             self.start(&shop.path, &words.each_ref().map(String::as_str))
@@ -81,23 +82,32 @@ fn main() {
     wait_until("the rule is at uptown", PATIENCE, || {
         uptown.site.done(&["policy", "club"]).contains("counter")
     });
-    let check = |orders: &str, downtown: &Shop, uptown: &Shop| {
+    let check = |orders: u32, downtown: &Shop, uptown: &Shop| {
         wait_until_alike(&[downtown, uptown]);
+        let orders = orders.to_string();
         for shop in [downtown, uptown] {
-            let words = ["check", "downtown", orders, "uptown", orders];
+            let words = ["check", "downtown", &orders, "uptown", &orders];
             application.run(&shop.path, &words);
             assert_eq!(shop.kinds(), [""; 0]);
             assert_eq!(shop.site.status()["alarms"].as_array().unwrap().len(), 0);
         }
     };
-    // No faster than a node that looks once a second keeps their numbers apart: a row whose number
-    // is given out twice gets another, and Django, which saves by the number it once read, would
-    // make it anew.
-    application.work([&downtown, &uptown], 0, 100, "0.15");
-    check("100", &downtown, &uptown);
-    uptown.site.stop();
-    application.work([&downtown, &uptown], 100, 250, "0");
-    uptown.site.run();
-    check("250", &downtown, &uptown);
-    println!("500 orders of two sites are at both, and Django saw no error");
+    // As fast as Django is: a row whose number were given out twice would get another, and Django,
+    // which saves by the number that it once read, would make it anew.
+    let rounds: u32 = std::env::args().nth(1).map_or(1, |rounds| rounds.parse().unwrap());
+    for round in 0..rounds {
+        let begun = Instant::now();
+        let (from, apart, to) = (round * 200, round * 200 + 100, round * 200 + 200);
+        application.work([&downtown, &uptown], from, apart);
+        check(apart, &downtown, &uptown);
+        uptown.site.stop();
+        application.work([&downtown, &uptown], apart, to);
+        uptown.site.run();
+        check(to, &downtown, &uptown);
+        println!(
+            "{} orders of two sites are at both, and Django saw no error; this round took {:.1} s",
+            2 * to,
+            begun.elapsed().as_secs_f64()
+        );
+    }
 }

@@ -2,6 +2,7 @@
 //! at the path; who the file says it belongs to. What is read and written is told elsewhere.
 
 use super::error::CaptureError;
+use super::hop::OwnNumbers;
 use super::images::{Captured, Fence, Position};
 use super::inspect::{Inspection, inspect};
 use super::triggers::{LOG, MARKER};
@@ -41,6 +42,8 @@ pub struct Application {
     /// Tables whose rows must be counted, since some may have gone unseen: those with an index on
     /// an expression (trap 1), and all when the schema moved.
     pub(super) uncounted: BTreeSet<TableIndex>,
+    /// Where numbers may hop; nowhere without.
+    pub(super) own_numbers: Option<OwnNumbers>,
     open: Option<Open>,
     openings: u64,
 }
@@ -68,9 +71,17 @@ impl Application {
             known: None,
             tables: Vec::new(),
             uncounted: BTreeSet::new(),
+            own_numbers: None,
             open: None,
             openings: 0,
         }
+    }
+
+    /// Says which numbers the site may hand out in it, several sites handing them out. Takes effect
+    /// with the next of [`Application::install`], [`Application::refresh`] and
+    /// [`Application::put_hops`].
+    pub fn set_own_numbers(&mut self, own_numbers: OwnNumbers) {
+        self.own_numbers = Some(own_numbers);
     }
 
     /// Where it lies.

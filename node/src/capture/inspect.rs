@@ -1,6 +1,7 @@
 //! Reads the shape of an application's database: which tables are carried, what tells their rows
 //! apart, what stands in the way. It writes nothing, and knows nothing of the node's own database.
 
+use super::hop::Hop;
 use crate::sql::quoted;
 use protocol::schema::{
     ColumnIndex, ObjectKind, RowIdentity, Schema, SchemaObject, Table, TableIndex,
@@ -49,6 +50,8 @@ pub struct InspectedTable {
     pub unique: Vec<UniqueIndex>,
     /// REPLACE can remove a row through an index that no trigger can name: rows are counted.
     pub recount: bool,
+    /// Whether its numbers can hop to others.
+    pub hop: Hop,
 }
 
 /// A UNIQUE index that is not the identity.
@@ -110,7 +113,7 @@ pub fn inspect(connection: &Connection, previous: Option<&Schema>) -> rusqlite::
     let mut reader = Reader { connection, previous, findings: Vec::new() };
     let mut carried = reader.tables()?;
     carried.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
-    let (tables, inspected): (Vec<_>, Vec<_>) = carried.into_iter().unzip();
+    let (tables, mut inspected): (Vec<_>, Vec<_>) = carried.into_iter().unzip();
     let objects = reader.objects(&tables)?;
     let mirror: bool = connection.query_row(
         "SELECT EXISTS (SELECT 1 FROM pragma_table_info('_holdfast_marker') WHERE name = 'branch')",
@@ -136,13 +139,17 @@ pub fn inspect(connection: &Connection, previous: Option<&Schema>) -> rusqlite::
     }
     let mut findings = reader.findings;
     findings.sort();
+    let schema = Schema {
+        tables,
+        objects,
+        user_version: pragma(connection, "user_version")?,
+        application_id: pragma(connection, "application_id")?,
+    };
+    for (table, inspected) in schema.tables.iter().zip(&mut inspected) {
+        inspected.hop = Hop::of(connection, &schema, table)?;
+    }
     Ok(Inspection {
-        schema: Schema {
-            tables,
-            objects,
-            user_version: pragma(connection, "user_version")?,
-            application_id: pragma(connection, "application_id")?,
-        },
+        schema,
         tables: inspected,
         journal,
         schema_version: pragma(connection, "schema_version")?,
@@ -313,7 +320,8 @@ impl Reader<'_> {
             columns: columns.iter().map(|column| column.name.clone()).collect(),
             identity,
         };
-        let inspected = InspectedTable { finding, collations, rowid, unique, recount };
+        let hop = Hop::Uncounted; // looked at once all objects are known
+        let inspected = InspectedTable { finding, collations, rowid, unique, recount, hop };
         Ok(Some((table, inspected)))
     }
 

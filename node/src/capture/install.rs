@@ -4,6 +4,7 @@
 
 use super::application::{Application, Marker, Open, holds, last_note, read_marker};
 use super::error::CaptureError;
+use super::hop::{Hop, OwnNumbers};
 use super::images::{Captured, Fence, Images, Position};
 use super::inspect::{Inspection, inspect, pragma};
 use super::triggers::{self, LOG, MARKER, TRIGGER_PREFIX};
@@ -30,6 +31,8 @@ pub(super) struct Present {
     /// Per key column of the log; None without a log.
     pub(super) log_width: Option<usize>,
     pub(super) has_marker_table: bool,
+    /// Whether the marker has a place for what a hop notes.
+    knows_hops: bool,
     pub(super) last: Option<Fence>,
     pub(super) holds_fence: bool,
     /// Tables, by number, whose triggers were put back after the fence: perhaps by a refresh that
@@ -68,7 +71,14 @@ impl Present {
                         present.restored = triggers::restored(connection, fence.id)?;
                     }
                 }
-                ("table", MARKER) => present.has_marker_table = true,
+                ("table", MARKER) => {
+                    present.has_marker_table = true;
+                    present.knows_hops = connection
+                        .prepare_cached(
+                            "SELECT 1 FROM pragma_table_info(?1, 'main') WHERE name = 'hopping'",
+                        )?
+                        .exists([MARKER])?;
+                }
                 _ => {}
             }
         }
@@ -80,7 +90,7 @@ impl Present {
         mut self,
         captured: &Captured,
         inspection: &Inspection,
-        marker: &Marker,
+        (marker, own_numbers): (&Marker, Option<OwnNumbers>),
     ) -> Plan {
         let mut statements = Vec::new();
         let tables = &captured.schema.tables;
@@ -93,14 +103,17 @@ impl Present {
         if self.last.is_none() {
             statements.push(triggers::APPEND_FENCE.to_owned());
         }
+        match (self.has_marker_table, self.knows_hops) {
+            (true, true) => {}
+            (true, false) => statements.push(triggers::COMPLETE_MARKER.to_owned()),
+            (false, _) => statements.push(triggers::CREATE_MARKER.to_owned()),
+        }
         if self.marker != Some(*marker) {
-            if !self.has_marker_table {
-                statements.push(triggers::CREATE_MARKER.to_owned());
-            }
             let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
             statements.push(format!("DELETE FROM {MARKER}"));
             statements.push(format!(
-                "INSERT INTO {MARKER} VALUES(x'{}', x'{}', {}, 0)",
+                "INSERT INTO {MARKER}(database_id, site_id, format, writes) \
+                 VALUES(x'{}', x'{}', {}, 0)",
                 hex(marker.database.0.as_bytes()),
                 hex(marker.site.as_bytes()),
                 triggers::FORMAT
@@ -122,6 +135,15 @@ impl Present {
             if create.len() > in_place {
                 stale.insert(TableIndex(at as u32));
                 create.push(triggers::append_restored(*number));
+            }
+            // What is not noted by them is missed by nobody.
+            let hop = own_numbers.filter(|_| inspected.hop == Hop::Safe);
+            for (name, sql) in hop.iter().flat_map(|own| own.triggers(*number, table)) {
+                if self.triggers.get(&name) == Some(&sql) {
+                    self.triggers.remove(&name);
+                } else {
+                    create.push(sql);
+                }
             }
         }
         let others = self.triggers.keys().map(|name| format!("DROP TRIGGER {}", quoted(name)));
@@ -166,7 +188,8 @@ impl Application {
                 .map_err(|error| CaptureError::application(&path, error))?;
         }
         let captured = images.number_tables(&inspection.schema)?;
-        let plan = present.plan(&captured, &inspection, &self.marker);
+        let ours = (&self.marker, self.own_numbers);
+        let plan = present.plan(&captured, &inspection, ours);
         let Polite::Done((version, last)) = self.put(&plan.statements, version)? else {
             return Ok(Polite::Busy);
         };
@@ -176,6 +199,32 @@ impl Application {
         self.known = Some((version, file));
         self.prepare(&inspection);
         Ok(Polite::Done(Position { fence, schema_version: None, file }))
+    }
+
+    /// Has numbers hop as [`Application::set_own_numbers`] says. Where the schema moved meanwhile
+    /// that is left to [`Application::refresh`]. The `schema_version` if that moved by it.
+    ///
+    /// # Errors
+    /// The file can't be opened or written.
+    pub fn put_hops(&mut self, position: &Position) -> Result<Polite<Option<i64>>, CaptureError> {
+        let previous = self.captured.schema.clone();
+        let (inspection, present) = self.reading(|connection| {
+            Ok((inspect(connection, Some(&previous))?, Present::read(connection, None)?))
+        })?;
+        let known = (inspection.schema_version, self.open()?.file);
+        let settled = position.schema_version.map(|version| (version, position.file));
+        if self.known.or(settled) != Some(known) || inspection.schema != self.captured.schema {
+            return Ok(Polite::Done(None));
+        }
+        let plan = present.plan(&self.captured, &inspection, (&self.marker, self.own_numbers));
+        if plan.statements.is_empty() || !plan.stale.is_empty() {
+            return Ok(Polite::Done(None));
+        }
+        let Polite::Done((version, _)) = self.put(&plan.statements, known.0)? else {
+            return Ok(Polite::Busy);
+        };
+        self.known = Some((version, known.1));
+        Ok(Polite::Done(Some(version)))
     }
 
     /// Makes a change of the schema that a person has agreed to.

@@ -88,7 +88,8 @@ impl Application {
         let went_back = !present.holds_fence;
         let last = present.last;
         let captured = images.number_tables(&inspection.schema)?;
-        let plan = present.plan(&captured, &inspection, &self.marker);
+        let ours = (&self.marker, self.own_numbers);
+        let plan = present.plan(&captured, &inspection, ours);
         let (version, last) = if plan.statements.is_empty() {
             (inspection.schema_version, last)
         } else {

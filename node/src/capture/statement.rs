@@ -1,6 +1,6 @@
-//! Takes statements apart, as far as SQLite itself does not tell: the terms that an index is on and
-//! the condition of a partial one; the module of a virtual table. It checks nothing: SQLite took
-//! the statement.
+//! Takes the statements of a schema apart, as far as SQLite itself does not tell: into words; a
+//! `CREATE INDEX` into the terms that it is on and the condition of a partial one; and the module
+//! of a virtual table. It checks nothing: SQLite took the statements.
 
 /// What an index is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +112,75 @@ fn words(text: &str, wanted: &str) -> Vec<usize> {
     };
     let pieces = pieces(text).unwrap_or_default();
     pieces.iter().filter(|p| p.depth == 0 && stands(p.at)).map(|piece| piece.at).collect()
+}
+
+/// A piece of a statement: a word, a number, something in quotes, or one other character. Spaces
+/// and comments are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Token {
+    start: usize,
+    /// Where the statement goes on.
+    pub(crate) end: usize,
+}
+
+impl Token {
+    /// What stands there.
+    pub(crate) fn text(self, sql: &str) -> &str {
+        sql.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Whether this word or character stands there, without quotes.
+    pub(crate) fn is(self, sql: &str, word: &str) -> bool {
+        self.text(sql).eq_ignore_ascii_case(word)
+    }
+}
+
+/// Takes a statement that SQLite took apart, by its rules.
+pub(crate) fn tokens(sql: &str) -> Vec<Token> {
+    let bytes = sql.as_bytes();
+    let in_word =
+        |byte: &u8| !byte.is_ascii() || byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$');
+    let mut tokens = Vec::new();
+    let mut start = 0;
+    while let Some((first, rest)) = bytes.get(start..).and_then(<[u8]>::split_first) {
+        // What ends nowhere goes on to the end, as SQLite has it.
+        let until = |found: Option<usize>| found.map_or(rest.len(), |at| at + 1);
+        let (length, counts) = match (first, rest.first()) {
+            (b'-', Some(b'-')) => (until(rest.iter().position(|byte| *byte == b'\n')), false),
+            (b'/', Some(b'*')) => {
+                let end = rest.get(1..).and_then(|rest| rest.windows(2).position(|w| w == b"*/"));
+                (until(end.map(|at| at + 2)), false)
+            }
+            (b'\'' | b'"' | b'`', _) => (quoted_length(rest, *first), true),
+            (b'[', _) => (until(rest.iter().position(|byte| *byte == b']')), true),
+            (space, _) if space.is_ascii_whitespace() => (0, false),
+            (byte, _) if in_word(byte) => {
+                (rest.iter().position(|byte| !in_word(byte)).unwrap_or(rest.len()), true)
+            }
+            _ => (0, true),
+        };
+        let end = start + 1 + length;
+        if counts {
+            tokens.push(Token { start, end });
+        }
+        start = end;
+    }
+    tokens
+}
+
+/// How long what follows an opening quote is, with the closing one. A doubled quote closes nothing.
+fn quoted_length(rest: &[u8], quote: u8) -> usize {
+    let mut at = 0;
+    while let Some(byte) = rest.get(at) {
+        at += 1;
+        if *byte == quote {
+            if rest.get(at) != Some(&quote) {
+                break;
+            }
+            at += 1;
+        }
+    }
+    at
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! fed with the changes alone and must come to hold what the application's database holds.
 
 mod application;
+mod hop;
 mod rows;
 mod schema;
 mod world;

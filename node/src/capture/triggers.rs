@@ -16,8 +16,10 @@
 //!                   nonce  random(): tells a note from another that took its id after a crash
 //!                   k0 ..  the key; no type, so that values stay as they are
 //! _holdfast_marker  one row: whose database this is, and in shared mode how many writes of the
-//!                   node it has seen
+//!                   node it has seen; `hopping` within a hop, never after it
 //! ```
+//!
+//! Numbers of shared tables hop by triggers of their own: see [`super::hop`].
 
 use super::inspect::{InspectedTable, UniqueIndex};
 use crate::breakage::Breakage;
@@ -37,7 +39,9 @@ pub const FORMAT: i64 = 1;
 
 /// Makes the marker.
 pub const CREATE_MARKER: &str = "CREATE TABLE _holdfast_marker(database_id BLOB, site_id BLOB, format INTEGER, \
-     writes INTEGER)";
+     writes INTEGER, hopping INTEGER)";
+/// Makes one of before there was a hop like it.
+pub const COMPLETE_MARKER: &str = "ALTER TABLE _holdfast_marker ADD COLUMN hopping INTEGER";
 /// Appends a note that names no row.
 pub const APPEND_FENCE: &str =
     "INSERT INTO _holdfast_log(what, at, nonce) VALUES(0, julianday('now'), random())";

@@ -135,6 +135,11 @@ async fn found(
     Ok((number, branch, attached))
 }
 
+/// A finding as people read it.
+fn told(found: &Finding) -> String {
+    format!("{}. {}", found.what, found.remedy).trim_end().to_owned()
+}
+
 /// A base being written.
 struct BaseWriter {
     database: DatabaseRow,
@@ -198,12 +203,7 @@ impl Engine {
             true => self.convert_keys(&mut application, &inspection)?,
             false => inspection,
         };
-        let findings = inspection
-            .findings
-            .iter()
-            .chain(&fitness)
-            .map(|found| format!("{}. {}", found.what, found.remedy).trim_end().to_owned())
-            .collect();
+        let findings = inspection.findings.iter().chain(&fitness).map(told).collect();
         if request.wal && inspection.journal != JournalMode::Wal {
             application.switch_to_wal()?;
         }
@@ -239,8 +239,9 @@ impl Engine {
         request: &AttachRequest,
     ) -> Result<Vec<Finding>, EngineError> {
         let convert = request.convert_keys;
-        let mut findings =
-            application.reading(|connection| fit::findings(connection, inspection, convert))?;
+        let residues = self.residues();
+        let mut findings = application
+            .reading(|connection| fit::findings(connection, inspection, convert, residues))?;
         for proposal in policy::propose(&inspection.schema)? {
             let ProposalView { command, why, .. } = ProposalView::new(&request.name, proposal);
             findings.push(Finding {
@@ -251,6 +252,23 @@ impl Engine {
             });
         }
         Ok(findings)
+    }
+
+    /// What is to be known of how an application's rows are numbered here, in sentences.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub(super) fn number_findings(
+        &self,
+        number: DatabaseNumber,
+    ) -> Result<Vec<String>, EngineError> {
+        let database = self.store.database(number)?;
+        let mut application =
+            self.application(database.path.clone(), &database, Captured::default());
+        let (inspection, residues) = (application.inspect()?, self.residues());
+        let findings = application
+            .reading(|connection| fit::number_findings(connection, &inspection, residues))?;
+        Ok(findings.iter().map(told).collect())
     }
 
     /// Converts keys that several sites can't hand out.

@@ -9,6 +9,7 @@ use crate::capture::{
     Application, CaptureError, Images, Limits, Marker, Notes, Polite, Position, Reading, Rescan,
 };
 use crate::environment::Readers;
+use crate::shared::blocks::own_numbers;
 use crate::store::alarms::Severity;
 use crate::store::{BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError};
 use protocol::branch::Mode;
@@ -413,7 +414,12 @@ impl Engine {
         captured: crate::capture::Captured,
     ) -> Application {
         let marker = Marker { database: database.id, site: self.identity.site };
-        Application::new(std::sync::Arc::clone(&self.environment), path, marker, captured)
+        let environment = std::sync::Arc::clone(&self.environment);
+        let mut application = Application::new(environment, path, marker, captured);
+        if database.mode == Mode::Shared {
+            application.set_own_numbers(own_numbers(self.residues()));
+        }
+        application
     }
 
     /// Whether peers hold more of a database's own branch than this site: it numbers nothing

@@ -57,6 +57,9 @@ pub(super) async fn join(
             }
         }
     }
+    let of_numbers =
+        engine.step("join.numbers", move |engine| engine.number_findings(number)).await?;
+    findings.extend(of_numbers);
     let (branch, database, tables) =
         engine.step("join.finish", move |engine| engine.finish_join(number)).await?;
     let attached = Attached {

@@ -5,19 +5,23 @@
 //! b mod 128. SQLite hands out `max(rowid, sqlite_sequence) + 1`, so a site is sent to a block of
 //! its own by raising `sqlite_sequence` to the number before that block; never is it lowered.
 //!
-//! A bulk INSERT overruns a block whatever is done here: that becomes a key collision, which the
-//! merge settles. When [`raise`] is called is the engine's affair: in the transaction that writes
+//! At the end of a block SQLite goes on into the next by itself. [`crate::capture::Hop`] has it go
+//! on at an own one; where it can't, a block may be overrun: that becomes a key collision, which
+//! the merge settles. When [`raise`] is called is the engine's affair: in the transaction that writes
 //! rows of others, after an own harvest, at attach, when a table appears, and when the site's own
 //! residues change.
 
+use crate::capture::OwnNumbers;
 use crate::sql::quoted;
 use protocol::membership::Residues;
 use rusqlite::{Connection, OptionalExtension};
 
 /// R: how many numbers a block has.
 ///
-/// It must be the same at every site and stay so: blocks of two lengths overlap.
-pub const BLOCK: i64 = 64;
+/// It must be the same at every site and stay so: blocks of two lengths overlap. The longer they
+/// are, the later does a program overrun one that nothing makes hop, and the sooner are the
+/// numbers below [`LIMIT`] used up: two sites that take turns use one block each time.
+pub const BLOCK: i64 = 256;
 
 /// The greatest number that a program can keep in 32 bits, and one more.
 pub const LIMIT: i64 = 1 << 31;
@@ -58,6 +62,11 @@ pub fn raised(residues: Residues, r: i64, top: i64) -> Option<i64> {
         return None;
     }
     Some(next_own_start(residues, r, top)? - 1)
+}
+
+/// The numbers that a site of these residues hands out.
+pub fn own_numbers(residues: Residues) -> OwnNumbers {
+    OwnNumbers { residues, block: BLOCK }
 }
 
 /// How many numbers above `above` and below `limit` the site may hand out.
@@ -140,10 +149,15 @@ fn has_sequence(connection: &Connection) -> rusqlite::Result<bool> {
         .exists([])
 }
 
-fn top(connection: &Connection, table: &str, has_sequence: bool) -> rusqlite::Result<i64> {
-    let key: String = connection
+/// The column that is a table's rowid.
+pub(super) fn key_of(connection: &Connection, table: &str) -> rusqlite::Result<String> {
+    connection
         .prepare_cached("SELECT name FROM pragma_table_xinfo(?1, 'main') WHERE pk = 1")?
-        .query_row([table], |row| row.get(0))?;
+        .query_row([table], |row| row.get(0))
+}
+
+fn top(connection: &Connection, table: &str, has_sequence: bool) -> rusqlite::Result<i64> {
+    let key = key_of(connection, table)?;
     // The key is the rowid: SQLite seeks its end.
     let greatest: Option<i64> = connection
         .prepare_cached(&format!("SELECT max({}) FROM main.{}", quoted(&key), quoted(table)))?

@@ -2,17 +2,19 @@
 //! database is attached, on the application's file, which is only read. What stands in the way of
 //! capture itself is told by [`crate::capture::inspect()`].
 
-use super::blocks::{self, BLOCK, LIMIT};
+use super::blocks::{BLOCK, LIMIT};
 use super::convert::{self, is_rowid, says_autoincrement};
+use super::room::Room;
 use super::{Desk, DeskError, Effects, Policy, Stance, Why, virtual_tables};
-use crate::capture::{Finding, InspectedTable, Inspection, Weight, virtual_module};
+use crate::capture::{Finding, Hop, InspectedTable, Inspection, Weight, virtual_module};
 use crate::sql::quoted;
+use protocol::membership::Residues;
 use protocol::schema::{ObjectKind, RowIdentity, Schema, Table};
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::BTreeMap;
 
 /// What shared mode says of a database, refusals first. `convert_keys`: keys that must be
-/// converted will be ([`convert::convert`]).
+/// converted will be ([`convert::convert`]); `residues`: this site's.
 ///
 /// Costs a scan of every table that has foreign keys.
 ///
@@ -22,8 +24,9 @@ pub fn findings(
     connection: &Connection,
     inspection: &Inspection,
     convert_keys: bool,
+    residues: Residues,
 ) -> rusqlite::Result<Vec<Finding>> {
-    let mut fit = Fit { connection, schema: &inspection.schema, findings: Vec::new() };
+    let mut fit = Fit { connection, schema: &inspection.schema, residues, findings: Vec::new() };
     let autoincrements = autoincrements(&inspection.schema);
     let effects = Effects::of(&inspection.schema)?;
     let tables = inspection.schema.tables.iter().zip(&inspection.tables).zip(autoincrements);
@@ -37,6 +40,24 @@ pub fn findings(
     fit.desk()?;
     fit.virtual_tables(&effects)?;
     fit.findings.sort();
+    Ok(fit.findings)
+}
+
+/// What is to be known of the tables whose keys SQLite hands out, at a site of these residues that
+/// joins: a part of [`findings`].
+///
+/// # Errors
+/// SQLite's.
+pub fn number_findings(
+    connection: &Connection,
+    inspection: &Inspection,
+    residues: Residues,
+) -> rusqlite::Result<Vec<Finding>> {
+    let mut fit = Fit { connection, schema: &inspection.schema, residues, findings: Vec::new() };
+    let tables = inspection.schema.tables.iter().zip(autoincrements(&inspection.schema));
+    for (table, _) in tables.filter(|(_, autoincrement)| *autoincrement) {
+        fit.room(table)?;
+    }
     Ok(fit.findings)
 }
 
@@ -65,6 +86,7 @@ struct ForeignKey {
 struct Fit<'a> {
     connection: &'a Connection,
     schema: &'a Schema,
+    residues: Residues,
     findings: Vec<Finding>,
 }
 
@@ -171,13 +193,49 @@ impl Fit<'_> {
                 ),
             }
         }
+        self.room(table)
+    }
+
+    /// How a table is numbered, and how long that goes well.
+    fn room(&mut self, table: &Table) -> rusqlite::Result<()> {
+        let name = &table.name;
+        if self.residues.count() == 0 {
+            self.find(
+                Weight::Warning,
+                Some(name),
+                format!(
+                    "this site has no numbers of its own to give to new rows of {name}: they get \
+                     other sites', and lose them again"
+                ),
+                "Take the site out, and invite it anew at one that has numbers to hand over.",
+            );
+            return Ok(());
+        }
+        let room = Room::of(self.connection, name, self.residues)?;
         self.find(
             Weight::Note,
             Some(name),
-            format!("each site numbers new rows of {name} in blocks of {BLOCK}, so there are gaps"),
+            format!(
+                "each site numbers new rows of {name} in blocks of {BLOCK}, so there are gaps: \
+                 at {} a row, as it is now, {} rows more of all sites get numbers below 2^31",
+                room.pace,
+                room.rows_below_31()
+            ),
             "",
         );
-        let reached = blocks::reached(self.connection, name)?;
+        if let Some(reason) = Hop::reason(self.connection, self.schema, table)? {
+            self.find(
+                Weight::Warning,
+                Some(name),
+                format!(
+                    "numbers of {name} can't hop to the next block by themselves, since {reason}: \
+                     a program that adds hundreds of rows in a moment, or while the node is off, \
+                     may get numbers of other sites, and such rows get others later"
+                ),
+                "Let a program that adds many rows at once rest a second after each hundred.",
+            );
+        }
+        let reached = room.reached;
         if reached >= i64::MAX - 2 * 128 * BLOCK {
             self.find(
                 Weight::Warning,

@@ -22,6 +22,7 @@ pub mod owed;
 pub mod own;
 pub mod policy;
 pub mod rekey;
+pub mod room;
 mod say;
 pub mod seen;
 mod table;

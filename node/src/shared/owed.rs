@@ -2,7 +2,7 @@
 //! that is settled until it is said. What is said is told in `rekey` and `keep_mark`.
 
 use super::MergedId;
-use crate::store::{DatabaseNumber, StoreError};
+use crate::store::{DatabaseNumber, StoreError, loaded};
 use rusqlite::{Connection, params};
 
 /// What is to be said.
@@ -10,6 +10,8 @@ use rusqlite::{Connection, params};
 pub enum Owed {
     /// A row whose number another site's row has goes on under another.
     Number,
+    /// It should, and there is no number to give it.
+    Numberless,
     /// A mark that is to stay is meant.
     Mark,
 }
@@ -18,6 +20,7 @@ impl Owed {
     fn as_str(self) -> &'static str {
         match self {
             Self::Number => "number",
+            Self::Numberless => "numberless",
             Self::Mark => "mark",
         }
     }
@@ -45,10 +48,10 @@ impl Owed {
         connection: &Connection,
         database: DatabaseNumber,
     ) -> Result<u64, StoreError> {
-        Ok(connection
+        let count = connection
             .prepare_cached("SELECT count(*) FROM owed WHERE database = ?1 AND what = ?2")?
-            .query_row(params![database.0, self.as_str()], |row| row.get::<_, i64>(0))?
-            .unsigned_abs())
+            .query_row(params![database.0, self.as_str()], |row| row.get(0))?;
+        loaded("rows that wait", count)
     }
 
     /// A row waits for it.
@@ -81,5 +84,16 @@ impl Owed {
             .prepare_cached("DELETE FROM owed WHERE database = ?1 AND what = ?2")?
             .execute(wanted)?;
         Ok(waiting)
+    }
+
+    /// Rows for which there was no number wait for one again: there may be one now.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn try_again(connection: &Connection, database: DatabaseNumber) -> Result<(), StoreError> {
+        for row in Self::Numberless.take(connection, database.0)? {
+            Self::Number.note(connection, database.0, &row)?;
+        }
+        Ok(())
     }
 }

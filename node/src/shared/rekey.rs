@@ -34,7 +34,8 @@ pub(super) fn note(
     Ok(())
 }
 
-/// Gives all rows that wait another number, out of those that are this site's to hand out.
+/// Gives all rows that wait another number, out of those that are this site's to hand out. Where
+/// there is none they go on waiting, as [`Owed::Numberless`].
 ///
 /// # Errors
 /// What is stored is damaged, or can't be read or written.
@@ -70,7 +71,10 @@ pub fn rekey(
             None => blocks::next_own_start(residues, blocks::BLOCK, book.greatest_number(&row)?)
                 .and_then(|first| blocks::next_own_start(residues, blocks::BLOCK, first)),
         };
-        let Some(number) = number else { continue };
+        let Some(number) = number else {
+            Owed::Numberless.note(book.connection, book.database, &id)?;
+            continue;
+        };
         given.insert(id.table, number);
         let new = RowId { table: row.table, key: vec![Value::Integer(number)], birth: Some(birth) };
         moves.insert(row, Move { new, begins: true });
@@ -228,21 +232,45 @@ impl Work<'_, '_> {
     }
 }
 
+/// MessagePack keeps the order of whole numbers from 0 on, and has all that is below 0 above them:
+/// a row of one value begins with the first byte, and that with the second or a greater one.
+const BELOW_ZERO: [u8; 2] = [0x91, 0xd0];
+
 impl Book<'_> {
-    /// The greatest number that a table's rows have as keys, remembered ones included.
+    /// The greatest number that a table's rows have as keys, remembered ones included; 0 for none.
     fn greatest_number(&self, row: &RowId) -> Result<i64, DeskError> {
         let number = self.local.table(row.table)?.number;
-        let mut keys = self.connection.prepare_cached(
-            "SELECT DISTINCT key FROM merged_row WHERE database = ?1 AND tbl = ?2",
-        )?;
-        let mut rows = keys.query(params![self.database, number])?;
-        let mut greatest = 0;
-        while let Some(row) = rows.next()? {
-            let key: Vec<u8> = row.get(0)?;
-            if let Some(Value::Integer(key)) = unpack(&key)?.first() {
-                greatest = greatest.max(*key);
+        let greatest: Option<Vec<u8>> = self
+            .connection
+            .prepare_cached(
+                "SELECT key FROM merged_row WHERE database = ?1 AND tbl = ?2 AND key < ?3
+                 ORDER BY key DESC LIMIT 1",
+            )?
+            .query_row(params![self.database, number, BELOW_ZERO], |row| row.get(0))
+            .optional()?;
+        match greatest.as_deref().map(unpack).transpose()?.as_deref() {
+            Some([Value::Integer(greatest)]) => Ok(*greatest),
+            _ => Ok(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::pack;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn packed_numbers_are_in_order(a in any::<i64>(), shift in 0..63_u32, b in any::<i64>()) {
+            let packed = |number| pack(&[Value::Integer(number)]);
+            let (a, b) = (a >> shift, b >> shift);
+            match (a < 0, b < 0) {
+                (false, false) => prop_assert_eq!(packed(a).cmp(&packed(b)), a.cmp(&b)),
+                (true, _) => prop_assert!(packed(a)[..] >= BELOW_ZERO[..]),
+                (false, true) => prop_assert!(packed(a)[..] < BELOW_ZERO[..]),
             }
         }
-        Ok(greatest)
     }
 }

@@ -9,12 +9,14 @@ mod write;
 
 use super::{Engine, EngineError};
 use crate::capture::{Captured, Folded, Images, Notes, pack};
+use crate::shared::blocks::own_numbers;
 use crate::shared::book::Book;
 use crate::shared::conflicts::{self, Context, decision};
 use crate::shared::incoming::{Incoming, Reading};
 use crate::shared::intent::{is_unwritten, unwritten};
 use crate::shared::local::Local;
 use crate::shared::numbers::Numbers;
+use crate::shared::owed::Owed;
 use crate::shared::own::Stamp;
 use crate::shared::policy::{self, Entry};
 use crate::shared::{DeskError, MergedId, Policy};
@@ -27,6 +29,7 @@ use conflict::visible::Table as Place;
 use conflict::{SiteId, Timestamp, Value, Version, WallTime};
 use protocol::change::SchemaReference;
 use protocol::limits::Limits;
+use protocol::membership::Residues;
 use protocol::schema::{Schema, TableIndex};
 use protocol::session::LocalBranch;
 use protocol::{Frame, Sequence};
@@ -89,6 +92,12 @@ pub(super) struct Shared {
     schema: Schema,
     /// Whether it is to be looked at which numbers the application hands out next.
     keys_due: Cell<bool>,
+    /// Whether it is to be looked at where they hop.
+    hops_due: Cell<bool>,
+    /// Those that this site may hand out.
+    residues: Residues,
+    /// Whether a person is told that few of them are left; `None`: not known.
+    told_short: Cell<Option<bool>>,
     /// Since when the application's file could not be written, for being in use.
     busy_since: Cell<Option<WallTime>>,
     /// Whether a trigger refused rows of others: then they are written without triggers.
@@ -243,10 +252,11 @@ impl Engine {
             .members()
             .map(|member| (member.site, member.name.to_string()))
             .collect();
-        let number = database.number;
+        let (number, residues) = (database.number, self.residues());
         let captured = self.captures.get(&number).map(|capture| capture.application.captured());
         let same = |shared: &Shared| {
             shared.codes == codes
+                && shared.residues == residues
                 && captured.is_none_or(|captured| captured.schema == shared.schema)
         };
         if self.shared.get(&number).is_some_and(same) {
@@ -283,21 +293,28 @@ impl Engine {
             }
             Err(error) => return Err(error.into()),
         };
-        let (readings, keys_due) = (BTreeMap::new(), Cell::new(true));
         let shared = Shared {
             numbers,
             local,
             codes,
             schema: captured.schema,
-            keys_due,
+            keys_due: Cell::new(true),
+            hops_due: Cell::new(true),
+            residues,
+            told_short: Cell::new(None),
             busy_since: Cell::new(None),
             triggers_refused: Cell::new(false),
-            readings,
+            readings: BTreeMap::new(),
         };
+        if let Some(capture) = self.captures.get_mut(&number) {
+            capture.application.set_own_numbers(own_numbers(residues));
+        }
         let (now, attached) = (self.now(), database.state == DatabaseState::Attached);
         let settled = self.store.transaction(|transaction| -> Result<bool, EngineError> {
             let context = Context { connection: transaction, database: number, now };
-            shared.settle_under(context, under, attached)
+            let settled = shared.settle_under(context, under, attached)?;
+            Owed::try_again(transaction, number)?;
+            Ok(settled)
         })?;
         self.clear_alarm(&unfit_subject(number))?;
         self.clear_alarm(&write::triggers_subject(number))?;

@@ -15,6 +15,7 @@ use crate::shared::owed::Owed;
 use crate::shared::own::{Own, Stamp};
 use crate::shared::seen::dependencies;
 use crate::shared::{MergedId, keep_mark, policy, rekey};
+use crate::store::alarms::Severity;
 use crate::store::{DatabaseNumber, DatabaseRow, DatabaseState, StoreError};
 use conflict::visible::{RowId, Table as Place};
 use conflict::{Rule, Value};
@@ -85,7 +86,43 @@ impl Engine {
             rekey::rekey(book, stamp, residues, own)?;
             Ok(keep_mark::keep(book, stamp, own)?)
         })?;
+        if changed.is_some() {
+            self.tell_numberless(database)?;
+        }
         Ok(changed.map(|(local, ())| SharedStep::Moved(vec![local])))
+    }
+
+    /// Tells of rows that lost their number where there is none to give them.
+    fn tell_numberless(&mut self, database: &DatabaseRow) -> Result<(), EngineError> {
+        let number = database.number;
+        let subject = format!("numberless:{}", number.0);
+        let rows = match Owed::Numberless.count(self.store.connection(), number)? {
+            0 => return Ok(self.clear_alarm(&subject)?),
+            1 => "1 row".to_owned(),
+            rows => format!("{rows} rows"),
+        };
+        let remedy = match self.residues().count() {
+            0 => {
+                "This site has no numbers of its own: take it out and invite it anew at a site \
+                 that has some to hand over, then enter these rows again."
+            }
+            _ => {
+                "Some row had a number near the greatest of all, and numbers are never given back: \
+                 enter these rows again, with smaller numbers."
+            }
+        };
+        self.raise(
+            subject,
+            Severity::Critical,
+            Some(number),
+            format!(
+                "{rows} of {} lost their number to rows of other sites, and there is none to give \
+                 them: they are kept, and told by `conflicts`, but not in the application's table.",
+                database.name
+            ),
+            remedy,
+        )?;
+        Ok(())
     }
 
     /// Numbers what `work` merges; `None`: a run of harvested batches is not at its end yet.

@@ -2,13 +2,14 @@
 //! after harvesting what it holds.
 
 use super::{Engine, EngineError, Loaded, Shared, SharedStep};
-use crate::capture::{CaptureError, Held, Polite, Reading};
+use crate::capture::{CaptureError, Held, Images, Polite, Reading};
 use crate::engine::harvest::{Capture, Harvest};
 use crate::engine::numbering::{Numbering, Standing};
 use crate::shared::blocks;
 use crate::shared::conflicts::Context;
 use crate::shared::intent::{end_intent, intend, set_writes, writes};
 use crate::shared::owed::Owed;
+use crate::shared::room::{self, Room};
 use crate::store::alarms::Severity;
 use crate::store::{BranchRow, DatabaseNumber, DatabaseRow};
 use protocol::membership::Residues;
@@ -124,6 +125,7 @@ impl Engine {
             Written::Done => {
                 if let Some(shared) = self.shared.get(&number) {
                     shared.busy_since.set(None);
+                    shared.keys_due.set(true); // how much room is left is told there
                 }
                 self.clear_alarm(&write_subject(number))?;
                 Ok(SharedStep::Moved(moved))
@@ -191,23 +193,52 @@ impl Engine {
             return Ok(SharedStep::Even);
         };
         let numbered = shared.local.numbered();
-        if numbered.is_empty() || !shared.keys_due.get() {
+        if numbered.is_empty() {
             return Ok(SharedStep::Even);
         }
-        let due = capture
-            .application
-            .reading(|connection| blocks::is_due(connection, &numbered, residues, blocks::BLOCK));
-        let raised = match due {
-            Ok(false) => Ok(Polite::Done(())),
-            Ok(true) => capture.application.write(|held| -> Result<_, EngineError> {
+        if shared.hops_due.get() {
+            match capture.application.put_hops(&capture.position) {
+                Ok(Polite::Done(version)) => {
+                    shared.hops_due.set(false);
+                    // Whoever reads next has nothing to look at anew: only our triggers moved.
+                    if version.is_some() && capture.position.schema_version.is_some() {
+                        capture.position.schema_version = version;
+                        Images::new(self.store.connection(), number.0)
+                            .store_position(&capture.position)?;
+                    }
+                }
+                Ok(Polite::Busy) => return Ok(SharedStep::Busy),
+                Err(error) if error.is_busy() => return Ok(SharedStep::Busy),
+                // The next harvest says what is wrong with the file.
+                Err(error) => {
+                    tracing::debug!(%error, "the numbers of {} can't hop", database.name);
+                    return Ok(SharedStep::Even);
+                }
+            }
+        }
+        if !shared.keys_due.get() {
+            return Ok(SharedStep::Even);
+        }
+        let looked = capture.application.reading(|connection| {
+            let due = blocks::is_due(connection, &numbered, residues, blocks::BLOCK)?;
+            Ok((due, room::short(connection, &numbered, residues)?))
+        });
+        let raised = match looked {
+            Ok((false, short)) => Ok(Polite::Done(short)),
+            Ok((true, short)) => capture.application.write(|held| -> Result<_, EngineError> {
                 raise(held, shared, residues)?;
-                Ok(Polite::Done(()))
+                Ok(Polite::Done(short))
             }),
             Err(error) => Err(error.into()),
         };
         match raised {
-            Ok(Polite::Done(())) => {
+            Ok(Polite::Done(short)) => {
                 shared.keys_due.set(false);
+                if shared.told_short.replace(Some(!short.is_empty())) != Some(false)
+                    || !short.is_empty()
+                {
+                    self.tell_short(database, &short)?;
+                }
                 Ok(SharedStep::Even)
             }
             Ok(Polite::Busy) => Ok(SharedStep::Busy),
@@ -221,7 +252,32 @@ impl Engine {
         }
     }
 
-    fn residues(&self) -> Residues {
+    /// Tells of tables that are about to run out of numbers that fit into 32 bits.
+    fn tell_short(&mut self, database: &DatabaseRow, short: &[Room]) -> Result<(), EngineError> {
+        let subject = format!("numbers:{}", database.number.0);
+        let Some(least) = short.iter().min_by_key(|room| room.rows_below_31()) else {
+            return Ok(self.clear_alarm(&subject)?);
+        };
+        let tables: Vec<&str> = short.iter().map(|room| room.table.as_str()).collect();
+        self.raise(
+            subject,
+            Severity::Warning,
+            Some(database.number),
+            format!(
+                "{}: numbers of {} reach 2^31 soon; at the present pace {} has room for {} rows \
+                 more.",
+                database.name,
+                tables.join(", "),
+                least.table,
+                least.rows_below_31()
+            ),
+            "Ask the maker of the application whether it takes greater numbers: SQLite and the \
+             node do.",
+        )?;
+        Ok(())
+    }
+
+    pub(in crate::engine) fn residues(&self) -> Residues {
         let own = self.membership.member(self.identity.site);
         own.map(|member| member.residues).unwrap_or_default()
     }

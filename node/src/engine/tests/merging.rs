@@ -3,6 +3,7 @@
 
 use super::shop::{Shop, assert_alike, exchange};
 use super::*;
+use crate::shared::owed::Owed;
 
 #[tokio::test]
 async fn three_sites_write_and_end_alike() {
@@ -28,7 +29,7 @@ async fn three_sites_write_and_end_alike() {
     assert_eq!(names.len(), 4);
     // Who was first keeps the number; which of them that is, their clocks decide.
     let numbers = a.rows("SELECT number FROM sale WHERE number LIKE 'INV-2%' ORDER BY number");
-    let marked = ["INV-2~downtown~2", "INV-2~uptown~64"];
+    let marked = ["INV-2~downtown~2", "INV-2~uptown~256"];
     assert!(numbers[0] == "INV-2" && marked.contains(&numbers[1].as_str()), "{numbers:?}");
     // Each counts on in its own numbers.
     let ids = a.rows("SELECT CAST(id AS TEXT) FROM customer ORDER BY id");
@@ -171,6 +172,116 @@ async fn a_number_given_out_again_before_the_first_row_is_seen_becomes_two() {
     let sale = "SELECT name FROM sale JOIN customer ON customer.id = sale.customer
                 WHERE number = 'B'";
     assert_eq!(b.rows(sale), ["Miller"]);
+}
+
+const HOPS: &str = "SELECT name FROM sqlite_schema WHERE name LIKE '%\\_hop' ESCAPE '\\'";
+
+#[tokio::test]
+async fn thousands_of_rows_inserted_at_once_while_apart_keep_their_numbers() {
+    let a = Shop::founded("downtown").await;
+    // All numbers are a lone site's own.
+    assert_eq!(a.rows(HOPS), [""; 0]);
+    let b = a.joining("uptown", &[]).await;
+    exchange(&[&a, &b]).await;
+    let c = a.joining("harbour", &[&b]).await;
+    exchange(&[&a, &b, &c]).await;
+    let shops = [("a", &a), ("b", &b), ("c", &c)];
+    for (_, shop) in shops {
+        assert_eq!(shop.rows(HOPS).len(), 2);
+    }
+    let mut given = Vec::new();
+    for (tag, shop) in shops {
+        shop.run(&format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 600)
+             INSERT INTO customer (name, phone) SELECT '{tag}', i FROM n;
+             INSERT INTO sale (customer, number, total)
+             SELECT id, name || phone, 1 FROM customer WHERE name = '{tag}'"
+        ));
+        let ids = "SELECT printf('%d %s%s', id, name, phone) FROM customer WHERE name = ";
+        given.extend(shop.rows(&format!("{ids} '{tag}'")));
+        assert_eq!(shop.rows("SELECT CAST(hopping AS TEXT) FROM _holdfast_marker"), ["0"]);
+    }
+    exchange(&[&a, &b, &c]).await;
+    assert_alike(&[&a, &b, &c]);
+    let mut ids = a.rows(
+        "SELECT printf('%d %s%s', id, name, phone) FROM customer WHERE name IN ('a', 'b', 'c')",
+    );
+    ids.sort();
+    given.sort();
+    assert_eq!((ids.len(), ids == given), (1800, true));
+    let wrong = "SELECT number FROM sale JOIN customer c ON c.id = customer WHERE c.id > 2 AND
+                 number <> name || phone";
+    assert_eq!(a.rows(wrong), [""; 0]);
+    for (_, shop) in shops {
+        let kept = shop
+            .place
+            .step(|engine| {
+                let count =
+                    "SELECT (SELECT count(*) FROM rekeyed) + (SELECT count(*) FROM conflict)";
+                Ok(engine.store.connection().query_row(count, [], |row| row.get::<_, i64>(0))?)
+            })
+            .await;
+        assert_eq!(kept, 0);
+        assert_eq!(shop.place.alarms().await, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_row_for_which_there_is_no_number_is_kept_and_told() {
+    let a = Shop::founded("downtown").await;
+    let b = a.joining("uptown", &[]).await;
+    let last = i64::MAX - 5;
+    a.run(&format!("INSERT INTO customer VALUES ({last}, 'Smith', '5')"));
+    b.run(&format!("INSERT INTO customer VALUES ({last}, 'Miller', '6')"));
+    exchange(&[&a, &b]).await;
+    assert_alike(&[&a, &b]);
+    let kept = a.rows("SELECT name FROM customer WHERE phone IN ('5', '6')");
+    let loser = if kept == ["Smith"] { &b } else { &a };
+    let owed = || {
+        let number = loser.number;
+        loser
+            .place
+            .step(move |engine| Ok(Owed::Numberless.count(engine.store.connection(), number)?))
+    };
+    assert_eq!(owed().await, 1);
+    let subject = format!("numberless:{}", loser.number.0);
+    assert_eq!(loser.place.alarms().await, std::slice::from_ref(&subject));
+    // Nothing else waits for it.
+    a.run("UPDATE customer SET phone = '77' WHERE id = 1");
+    b.run("UPDATE customer SET name = 'Bobby' WHERE id = 2");
+    exchange(&[&a, &b]).await;
+    assert_alike(&[&a, &b]);
+    assert_eq!(b.rows("SELECT phone || name FROM customer WHERE id < 3"), ["77Ann", "2Bobby"]);
+    // It is tried again when this site looks at the database anew.
+    let number = loser.number;
+    let forget = move |engine: &mut Engine| {
+        engine.forget_shared(number);
+        Ok(())
+    };
+    loser.place.step(forget).await;
+    loser.settle().await;
+    assert_eq!((owed().await, loser.place.alarms().await), (1, vec![subject]));
+}
+
+#[tokio::test]
+async fn a_person_is_told_when_numbers_of_32_bits_run_out() {
+    let a = Shop::founded("downtown").await;
+    let b = a.joining("uptown", &[]).await;
+    a.run("INSERT INTO customer VALUES (1900000000, 'Smith', '5')");
+    exchange(&[&a, &b]).await;
+    assert_eq!(b.place.alarms().await, [""; 0]);
+    a.run("INSERT INTO customer VALUES (2000000000, 'Smith', '5')");
+    exchange(&[&a, &b]).await;
+    for shop in [&a, &b] {
+        let alarms = shop.place.view().await.alarms;
+        assert_eq!(alarms.len(), 1);
+        assert_eq!(alarms[0].subject, format!("numbers:{}", shop.number.0));
+        assert!(alarms[0].what.contains("numbers of customer"), "{}", alarms[0].what);
+    }
+    // An application that goes beyond takes them.
+    b.run("INSERT INTO customer VALUES (5000000000, 'Smith', '5')");
+    exchange(&[&a, &b]).await;
+    assert_eq!((a.place.alarms().await, b.place.alarms().await), (vec![], vec![]));
 }
 
 #[tokio::test]

@@ -219,7 +219,7 @@ fn sqlite_sequence_is_found_made_and_never_lowered() {
     assert_eq!(reached(&connection, "plain").unwrap(), 7);
     // As if somebody had written AUTOINCREMENT into the schema.
     raise(&connection, &["plain"], Residues(2), BLOCK).unwrap();
-    assert_eq!(reached(&connection, "plain").unwrap(), 63);
+    assert_eq!(reached(&connection, "plain").unwrap(), 255);
 
     connection.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, v)").unwrap();
     let set = |sequence: &str| {
@@ -230,19 +230,19 @@ fn sqlite_sequence_is_found_made_and_never_lowered() {
         connection.execute_batch("DELETE FROM t").unwrap();
         handed
     };
-    assert_eq!(set(""), 64);
-    assert_eq!(set("INSERT INTO sqlite_sequence VALUES ('t', 70)"), 71);
-    assert_eq!(set("INSERT INTO sqlite_sequence VALUES ('t', 120)"), 129 * 64);
-    assert_eq!(set("INSERT INTO sqlite_sequence VALUES ('t', '90'), ('t', NULL)"), 91);
-    assert_eq!(set("INSERT INTO sqlite_sequence VALUES ('t', NULL)"), 64);
-    assert_eq!(set("INSERT INTO sqlite_sequence VALUES ('t', 'many')"), 64);
-    assert_eq!(set("INSERT INTO t VALUES (-5, 0)"), 64);
-    assert_eq!(set("INSERT INTO t VALUES (9000, 0)"), 257 * 64);
+    assert_eq!(set(""), 256);
+    assert_eq!(set("INSERT INTO sqlite_sequence VALUES ('t', 270)"), 271);
+    assert_eq!(set("INSERT INTO sqlite_sequence VALUES ('t', 450)"), 129 * 256);
+    assert_eq!(set("INSERT INTO sqlite_sequence VALUES ('t', '390'), ('t', NULL)"), 391);
+    assert_eq!(set("INSERT INTO sqlite_sequence VALUES ('t', NULL)"), 256);
+    assert_eq!(set("INSERT INTO sqlite_sequence VALUES ('t', 'many')"), 256);
+    assert_eq!(set("INSERT INTO t VALUES (-5, 0)"), 256);
+    assert_eq!(set("INSERT INTO t VALUES (40000, 0)"), 257 * 256);
     assert!(raise(&connection, &["no such"], Residues(2), BLOCK).is_err());
     // Taken back with the transaction that it belongs to.
     connection.execute_batch("BEGIN; DELETE FROM sqlite_sequence").unwrap();
     raise(&connection, &["t"], Residues(4), BLOCK).unwrap();
-    assert_eq!(reached(&connection, "t").unwrap(), 127);
+    assert_eq!(reached(&connection, "t").unwrap(), 511);
     connection.execute_batch("ROLLBACK").unwrap();
-    assert_eq!(reached(&connection, "t").unwrap(), 257 * 64);
+    assert_eq!(reached(&connection, "t").unwrap(), 257 * 256);
 }

@@ -12,7 +12,8 @@ fn open(sql: &str) -> Connection {
 
 fn found(sql: &str, convert_keys: bool) -> Vec<Finding> {
     let connection = open(sql);
-    findings(&connection, &inspect(&connection, None).unwrap(), convert_keys).unwrap()
+    findings(&connection, &inspect(&connection, None).unwrap(), convert_keys, Residues::ALL)
+        .unwrap()
 }
 
 fn of_weight(weight: Weight, sql: &str) -> Vec<String> {
@@ -40,7 +41,7 @@ fn a_schema_that_can_be_shared_is_not_refused() {
         let found = found(sql, convert_keys);
         assert_eq!(found.len(), 1, "{found:#?}");
         assert_eq!((found[0].weight, found[0].table.as_deref()), (Weight::Note, Some("p")));
-        assert!(found[0].what.contains("blocks of 64"), "{found:?}");
+        assert!(found[0].what.contains("blocks of 256"), "{found:?}");
     }
     assert_eq!(found("", false), []);
 }
@@ -152,7 +153,7 @@ fn what_only_the_application_knows_is_refused_table_by_table() {
          PRAGMA writable_schema = RESET",
     );
     let inspection = inspect(&connection, None).unwrap();
-    let found = findings(&connection, &inspection, false).unwrap();
+    let found = findings(&connection, &inspection, false, Residues::ALL).unwrap();
     let refused: Vec<(Option<&str>, &str)> = found
         .iter()
         .filter(|finding| finding.weight == Weight::Refusal)
