@@ -60,8 +60,14 @@ pub(super) async fn join(
     let of_numbers =
         engine.step("join.numbers", move |engine| engine.number_findings(number)).await?;
     findings.extend(of_numbers);
-    let (branch, database, tables) =
+    let merges = request.content == OwnContent::Merge;
+    let (branch, database, mut tables) =
         engine.step("join.finish", move |engine| engine.finish_join(number)).await?;
+    if merges {
+        for table in &mut tables {
+            table.finding = "becomes one with what all sites have".into();
+        }
+    }
     let attached = Attached {
         database: database.name.to_string(),
         database_id: database.id.to_string(),
