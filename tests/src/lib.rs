@@ -2,6 +2,7 @@
 
 pub mod application;
 pub mod binary;
+pub mod sales;
 pub mod shop;
 pub mod site;
 pub mod wait;

@@ -10,6 +10,7 @@ use node::demo::compare::{Comparison, compare};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A site and its file of the shared database.
 #[derive(Debug)]
@@ -155,10 +156,18 @@ impl Shop {
 /// # Panics
 /// They do not in time, or a file is not sound.
 pub fn wait_until_alike(shops: &[&Shop]) -> Comparison {
+    wait_until_alike_within(shops, PATIENCE)
+}
+
+/// The same, for as long as is said.
+///
+/// # Panics
+/// They do not in time, or a file is not sound.
+pub fn wait_until_alike_within(shops: &[&Shop], limit: Duration) -> Comparison {
     let others = shops.len() - 1;
     let mut last = None;
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        wait_for("the shops hold the same", PATIENCE, || {
+        wait_for("the shops hold the same", limit, || {
             let before: Option<Vec<u64>> = shops.iter().map(|shop| shop.at_rest(others)).collect();
             let before = before?;
             let compared = compare_all(shops);

@@ -1,114 +1,24 @@
 //! Three sites sell on one database, all of them offline, and meet again.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
-use rusqlite::params;
-use std::time::Instant;
-use tests::application::{number, open};
-use tests::shop::{Shop, wait_until_alike};
+use tests::sales::{check, sell, three};
+use tests::shop::wait_until_alike;
 use tests::site::Home;
-use tests::wait::{PATIENCE, wait_until};
 
-const SHOP: &str = "
-    CREATE TABLE customer (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL);
-    CREATE TABLE sale (id INTEGER PRIMARY KEY AUTOINCREMENT,
-                       customer INTEGER NOT NULL REFERENCES customer (id),
-                       number TEXT NOT NULL UNIQUE, total INTEGER NOT NULL);
-    CREATE TABLE line (id INTEGER PRIMARY KEY AUTOINCREMENT,
-                       sale INTEGER NOT NULL REFERENCES sale (id) ON DELETE CASCADE,
-                       sku TEXT NOT NULL REFERENCES stock (sku), quantity INTEGER NOT NULL);
-    CREATE TABLE stock (sku TEXT PRIMARY KEY, n INTEGER NOT NULL);
-    CREATE INDEX line_sale ON line (sale);
-    CREATE INDEX line_sku ON line (sku);
-    INSERT INTO stock VALUES ('tea', 100000), ('salt', 100000), ('milk', 100000);
-    INSERT INTO customer (name) VALUES ('Ann'), ('Bob');";
-
-/// One in ten sales is to a new customer; each has two lines and takes two things from stock.
-fn sell(shop: &Shop, sales: i64) {
-    let mut connection = open(&shop.path);
-    let site = &shop.site.name;
-    for sale in 0..sales {
-        let transaction = connection.transaction().unwrap();
-        let customer = if sale % 10 == 0 {
-            let name = format!("{site} {sale}");
-            transaction.execute("INSERT INTO customer (name) VALUES (?)", [name]).unwrap();
-            transaction.last_insert_rowid()
-        } else {
-            1 + sale % 2
-        };
-        transaction
-            .execute(
-                "INSERT INTO sale (customer, number, total) VALUES (?, ?, ?)",
-                params![customer, format!("{site}-{sale}"), sale],
-            )
-            .unwrap();
-        let id = transaction.last_insert_rowid();
-        for sku in [["tea", "salt"], ["salt", "milk"], ["milk", "tea"]][sale as usize % 3] {
-            transaction
-                .execute(
-                    "INSERT INTO line (sale, sku, quantity) VALUES (?, ?, 1)",
-                    params![id, sku],
-                )
-                .unwrap();
-            transaction.execute("UPDATE stock SET n = n - 1 WHERE sku = ?", [sku]).unwrap();
-        }
-        transaction.commit().unwrap();
-    }
-}
-
-fn check(shop: &Shop, sales: i64) {
-    let count = |sql: &str| number(&shop.path, sql);
-    assert_eq!(count("SELECT count(*) FROM sale"), 3 * sales);
-    assert_eq!(count("SELECT count(DISTINCT number) FROM sale"), 3 * sales);
-    assert_eq!(count("SELECT count(*) FROM line"), 6 * sales);
-    assert_eq!(count("SELECT count(*) FROM customer"), 2 + 3 * (sales / 10));
-    assert_eq!(count("SELECT sum(n) FROM stock"), 300_000 - 6 * sales);
-    // Every sale has its own lines and its own customer still.
-    let torn = "SELECT count(*) FROM sale WHERE
-        (SELECT count(*) FROM line WHERE line.sale = sale.id) <> 2
-        OR (total % 10 = 0) <> (SELECT name = replace(number, '-', ' ')
-                                FROM customer WHERE customer.id = sale.customer)
-        OR (total % 10 <> 0 AND customer <> 1 + total % 2)";
-    assert_eq!(count(torn), 0);
-    assert_eq!(shop.kinds(), [""; 0]);
-    let club = shop.club();
-    assert_eq!((&club["parked"], &club["safe"]), (&0.into(), &true.into()), "{club:#}");
-    assert_eq!(shop.site.status()["alarms"].as_array().unwrap().len(), 0);
-}
-
-fn sell_apart_and_meet(sales: i64) {
+#[test]
+fn three_sites_that_sold_500_each_offline_meet() {
     let home = Home::new();
-    let (downtown, uptown) = Shop::two(&home, SHOP);
-    downtown.site.done(&["policy", "club", "stock.n", "counter"]);
-    let mut harbour = home.join("harbour", &uptown.site.invite());
-    harbour.run();
-    let harbour = Shop::joining(harbour, home.path("harbour.db"));
-    let mut shops = [downtown, uptown, harbour];
-    for shop in &shops {
-        wait_until("the rule is there", PATIENCE, || {
-            shop.site.done(&["policy", "club"]).contains("counter")
-        });
-    }
-    wait_until_alike(&shops.each_ref());
+    let mut shops = three(&home);
     for shop in &mut shops {
         shop.site.stop();
     }
     for shop in &shops {
-        sell(shop, sales);
+        sell(shop, 0, 500);
     }
-    let begun = Instant::now();
     for shop in &mut shops {
         shop.site.run();
     }
-    let compared = wait_until_alike(&shops.each_ref());
-    let seconds = begun.elapsed().as_secs_f64();
-    println!("{sales} sales at each of three sites: alike after {seconds:.1} s, {compared:?}");
+    wait_until_alike(&shops.each_ref());
     for shop in &shops {
-        check(shop, sales);
+        check(shop, 500);
     }
-}
-
-#[test]
-fn three_sites_that_sold_500_each_offline_meet() {
-    sell_apart_and_meet(500);
 }
