@@ -416,6 +416,9 @@ pub(super) fn forget_merged(
         "intent",
         "written",
         "shown_mark",
+        "dead_row",
+        "round",
+        "round_branch",
         "conflict",
     ] {
         transaction
@@ -429,6 +432,11 @@ pub(super) fn forget_merged(
         transaction
             .prepare_cached("DELETE FROM merged_base WHERE branch = ?")?
             .execute([branch.number.0])?;
+        for table in ["heartbeat", "last_change", "low_stamp"] {
+            transaction
+                .prepare_cached(&format!("DELETE FROM {table} WHERE branch = ?"))?
+                .execute([branch.number.0])?;
+        }
         databases::set_applied(transaction, branch.number, Sequence::ZERO, WallTime(0))?;
         if branch.base > Sequence::ZERO {
             databases::follow_branch(transaction, number, branch.number)?;

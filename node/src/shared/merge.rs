@@ -61,11 +61,13 @@ impl Book<'_> {
     /// What is stored is damaged, or can't be read or written.
     pub fn finish(self, context: Context<'_>, file: bool) -> Result<(), DeskError> {
         let mut touched = BTreeSet::new();
+        let mut released = BTreeSet::new();
         for (id, entry) in self.open.borrow().iter() {
             let Some(row) = self.local.row_id(id)? else { continue };
             let before = self.parents_of(&row, entry.before.as_ref())?;
             let after = self.parents_of(&row, entry.now.as_ref())?;
             self.refer(id, &before, &after)?;
+            released.extend(before.into_iter().filter(|parent| !after.contains(parent)));
             touched.insert(row);
         }
         let settled = settle(&touched, &self.local.desk, &self)?;
@@ -77,13 +79,17 @@ impl Book<'_> {
                 keys.insert(place, change.row.key.clone());
             }
         }
-        for (id, entry) in self.open.borrow().iter() {
-            if let Some(now) = &entry.now
-                && entry.before.as_ref() != Some(now)
-            {
-                self.save(id, now)?;
+        for (id, entry) in self.open.borrow_mut().iter_mut() {
+            match &mut entry.now {
+                Some(now) if entry.before.as_ref() != Some(now) => {
+                    now.compact(self.stable);
+                    self.save(id, now)?;
+                }
+                None if entry.before.is_some() => self.remove(id)?,
+                _ => {}
             }
         }
+        self.note_dead(&released)?;
         for ((table, packed), key) in keys {
             let number = self.local.table(table)?.number;
             let wanted = self.visible_at(table, &key)?;
@@ -97,7 +103,7 @@ impl Book<'_> {
     /// # Errors
     /// As [`Book::finish`].
     pub fn settle_all(self, context: Context<'_>, file: bool) -> Result<(), DeskError> {
-        for table in ["merged_slot", "merged_reference", "unwritten"] {
+        for table in ["merged_slot", "merged_reference", "unwritten", "dead_row"] {
             let clear = format!("DELETE FROM {table} WHERE database = ?");
             self.connection.execute(&clear, [self.database])?;
         }

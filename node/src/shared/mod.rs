@@ -10,6 +10,7 @@ pub mod conflicts;
 pub mod convert;
 mod desk;
 pub mod fit;
+pub mod forget;
 pub mod incoming;
 pub mod intent;
 pub mod keep_mark;
@@ -22,6 +23,7 @@ pub mod policy;
 pub mod rekey;
 mod say;
 pub mod seen;
+pub mod stable;
 mod table;
 #[cfg(test)]
 mod tests;

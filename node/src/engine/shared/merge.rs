@@ -1,16 +1,19 @@
 //! Merging what others say: a chunk of a base, or a run of batches whose turn has come, in one
 //! transaction of `node.db`. The application's file is not touched.
 
+use super::forget::{forget, is_heartbeat};
 use super::{Engine, EngineError, SharedStep, schema_at};
 use crate::shared::conflicts::{self, Context};
+use crate::shared::forget::{note_change, note_heartbeat};
 use crate::shared::incoming::{IncomingError, Reading as Incoming};
 use crate::shared::policy;
 use crate::shared::seen::{note_seen, seen};
+use crate::shared::stable::note_low;
 use crate::snapshot::BaseFile;
 use crate::store::alarms::Severity;
 use crate::store::{BranchNumber, BranchRow, DatabaseRow, StoreError, databases, loaded, stored};
 use conflict::Version;
-use protocol::change::{Body, SchemaReference};
+use protocol::change::{Body, Operation, SchemaReference};
 use protocol::schema::Schema;
 use protocol::snapshot::{decode_chunk, verify_chunk};
 use protocol::{BranchId, Frame, Header, Sequence};
@@ -95,6 +98,7 @@ impl Engine {
         attached: bool,
     ) -> Result<bool, EngineError> {
         let mut batches = Vec::new();
+        let mut ended = false;
         let mut at = branch.applied;
         while at < end {
             let Some(row) = self.store.batches_after(branch.number, at, 1, 0)?.pop() else {
@@ -110,6 +114,7 @@ impl Engine {
                     return Ok(false);
                 }
             }
+            ended |= header.meta.last;
             batches.push((row.sequence, header.meta.timestamp, body));
         }
         let number = database.number;
@@ -121,9 +126,18 @@ impl Engine {
             self.store.transaction(|transaction| -> Result<_, EngineError> {
                 let context = Context { connection: transaction, database: number, now: context.1 };
                 let mut as_of = branch.as_of;
-                for (_, timestamp, body) in &batches {
+                for (sequence, timestamp, body) in &batches {
                     note_seen(transaction, branch, branches, &body.dependencies)?;
+                    note_low(transaction, branch.number, (*sequence, *timestamp), &body.changes)?;
+                    if !body.changes.is_empty() {
+                        note_change(transaction, number, branch.number, *sequence)?;
+                    }
                     as_of = timestamp.wall_time();
+                }
+                if let [(sequence, _, body)] = &batches[..]
+                    && is_heartbeat(body, ended)
+                {
+                    note_heartbeat(transaction, branch.number, *sequence)?;
                 }
                 let seen = seen(transaction, branch, branches)?;
                 let mut readings = std::mem::take(&mut shared.readings);
@@ -149,7 +163,12 @@ impl Engine {
                         readings.insert(branch.number, (at, reading));
                     }
                     let Some((_, reading)) = readings.get(&branch.number) else { continue };
-                    for change in body.changes {
+                    let (forgotten, changes): (Vec<_>, Vec<_>) = (body.changes.into_iter())
+                        .partition(|change| change.operation == Operation::Forget);
+                    if !forgotten.is_empty() {
+                        forget(&book, reading, &forgotten, branch, branches, limits)?;
+                    }
+                    for change in changes {
                         let incoming = reading.read(change, timestamp).map_err(malformed)?;
                         policies |= incoming.id.table == policy;
                         let lost = book.merge(

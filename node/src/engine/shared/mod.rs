@@ -2,6 +2,7 @@
 //! writing what follows to the application's file. A crash between two steps, or between the two
 //! databases of one, is repaired by the next.
 
+mod forget;
 mod merge;
 mod own;
 mod write;
@@ -15,6 +16,7 @@ use crate::shared::intent::is_unwritten;
 use crate::shared::local::Local;
 use crate::shared::numbers::Numbers;
 use crate::shared::own::Stamp;
+use crate::shared::stable::Stable;
 use crate::shared::{DeskError, MergedId, Policy, policy};
 use crate::store::alarms::Severity;
 use crate::store::{
@@ -73,6 +75,8 @@ pub(super) struct Shared {
     busy_since: Cell<Option<WallTime>>,
     /// By branch, the schema that its batches are in, and since which.
     readings: BTreeMap<BranchNumber, (Sequence, Incoming)>,
+    /// Of which changes everybody has heard, as found last.
+    stable: Stable,
 }
 
 impl Shared {
@@ -126,6 +130,7 @@ impl Shared {
 
     fn book<'a>(&'a self, context: Context<'a>) -> Book<'a> {
         Book::new(context.connection, context.database.0, &self.local, &self.numbers)
+            .folding(&self.stable)
     }
 }
 
@@ -231,7 +236,9 @@ impl Engine {
         let (readings, keys_due) = (BTreeMap::new(), Cell::new(true));
         let busy_since = Cell::new(None);
         let schema = captured.schema;
-        let shared = Shared { numbers, local, codes, schema, keys_due, busy_since, readings };
+        let stable = Stable::default();
+        let shared =
+            Shared { numbers, local, codes, schema, keys_due, busy_since, readings, stable };
         let (now, attached) = (self.now(), database.state == DatabaseState::Attached);
         self.store.transaction(|transaction| -> Result<(), EngineError> {
             let context = Context { connection: transaction, database: number, now };

@@ -10,6 +10,7 @@ use crate::engine::numbering::{Draft, append};
 use crate::failure::Failure;
 use crate::shared::book::Book;
 use crate::shared::conflicts::Context;
+use crate::shared::forget::note_change;
 use crate::shared::incoming::Reading as Incoming;
 use crate::shared::owed::Owed;
 use crate::shared::own::{Own, Stamp};
@@ -87,7 +88,7 @@ impl Engine {
     }
 
     /// Numbers what `work` merges; `None`: a run of harvested batches is not at its end yet.
-    fn change_own<T>(
+    pub(super) fn change_own<T>(
         &mut self,
         database: &DatabaseRow,
         work: impl FnOnce(&Book<'_>, &Captured, Stamp, &mut Own) -> Result<T, EngineError>,
@@ -123,7 +124,9 @@ impl Engine {
             let dependencies = dependencies(transaction, branch.number, &others)?;
             let draft =
                 Draft { dependencies, ..Draft::of(schema_at, own.folded.changes, timestamp) };
-            Ok((append(transaction, &branch, draft, key)?, done))
+            let branch = append(transaction, &branch, draft, key)?;
+            note_change(transaction, number, branch.number, branch.held)?;
+            Ok((branch, done))
         });
         match result {
             Ok((branch, done)) => Ok(Some((self.local_branch(&branch)?, done))),

@@ -51,13 +51,35 @@ fn policies() -> [Policy; 5] {
 
 #[derive(Clone, Debug)]
 enum Act {
-    Insert { table: bool, id: u8, a: u8, b: u8, c: u8 },
-    Set { table: bool, id: u8, column: u8, to: u8 },
-    Delete { table: bool, id: u8 },
-    Replace { table: bool, id: u8, a: u8, b: u8, c: u8 },
+    Insert {
+        table: bool,
+        id: u8,
+        a: u8,
+        b: u8,
+        c: u8,
+    },
+    Set {
+        table: bool,
+        id: u8,
+        column: u8,
+        to: u8,
+    },
+    Delete {
+        table: bool,
+        id: u8,
+    },
+    Replace {
+        table: bool,
+        id: u8,
+        a: u8,
+        b: u8,
+        c: u8,
+    },
     Harvest,
     Receive(prop::sample::Index),
     MergeOnly(prop::sample::Index),
+    /// Some dead rows are forgotten, whoever may still have them.
+    Forget(prop::sample::Index),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -73,6 +95,7 @@ fn act() -> impl Strategy<Value = Act> {
         3 => Just(Act::Harvest),
         4 => any::<prop::sample::Index>().prop_map(Act::Receive),
         2 => any::<prop::sample::Index>().prop_map(Act::MergeOnly),
+        2 => any::<prop::sample::Index>().prop_map(Act::Forget),
     ]
 }
 
@@ -123,7 +146,7 @@ fn perform(site: &Site, schema: usize, act: &Act) {
         Act::Delete { table, id } => {
             format!("DELETE FROM {} WHERE id = {}", name(table), key(schema, *id))
         }
-        Act::Harvest | Act::Receive(_) | Act::MergeOnly(_) => return,
+        Act::Harvest | Act::Receive(_) | Act::MergeOnly(_) | Act::Forget(_) => return,
     };
     site.run(&sql);
 }
@@ -160,6 +183,13 @@ proptest! {
                             site.merge(&batch);
                         }
                     }
+                }
+                Act::Forget(first) => {
+                    let dead = site.dead();
+                    let from = if dead.is_empty() { 0 } else { first.index(dead.len()) };
+                    site.forget(dead[from..].to_vec());
+                    site.harvest();
+                    site.check();
                 }
                 other => perform(site, schema, other),
             }
