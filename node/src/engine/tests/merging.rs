@@ -14,14 +14,14 @@ const SCHEMA: &str = "PRAGMA journal_mode = WAL;
     INSERT INTO stock VALUES ('tea', 10)";
 
 /// A place with its application.
-struct Shop {
-    place: Place,
+pub(super) struct Shop {
+    pub(super) place: Place,
     application: Connection,
-    number: DatabaseNumber,
+    pub(super) number: DatabaseNumber,
 }
 
 impl Shop {
-    async fn founded(name: &str) -> Self {
+    pub(super) async fn founded(name: &str) -> Self {
         let place = Place::founded(name).await;
         let application = Connection::open(place.file("club.db")).unwrap();
         application.execute_batch(SCHEMA).unwrap();
@@ -38,7 +38,7 @@ impl Shop {
     }
 
     /// A further site, from nothing.
-    async fn joining(&self, name: &str, others: &[&Self]) -> Self {
+    pub(super) async fn joining(&self, name: &str, others: &[&Self]) -> Self {
         let place = self.place.joining(name).await;
         place.hears_all(&self.place).await;
         for other in others {
@@ -52,18 +52,18 @@ impl Shop {
         shop
     }
 
-    fn run(&self, sql: &str) {
+    pub(super) fn run(&self, sql: &str) {
         self.application.execute_batch(sql).unwrap();
     }
 
-    fn rows(&self, sql: &str) -> Vec<String> {
+    pub(super) fn rows(&self, sql: &str) -> Vec<String> {
         let mut statement = self.application.prepare(sql).unwrap();
         let rows = statement.query_map([], |row| row.get(0)).unwrap();
         rows.map(Result::unwrap).collect()
     }
 
     /// Harvests, merges and writes until nothing is left.
-    async fn settle(&self) {
+    pub(super) async fn settle(&self) {
         for _ in 0..100 {
             self.place.harvest_whole(self.number).await;
             let number = self.number;
@@ -77,7 +77,7 @@ impl Shop {
     }
 
     /// Takes everything that another site has.
-    async fn meets(&self, other: &Self) {
+    pub(super) async fn meets(&self, other: &Self) {
         let records = other.place.step(|engine| Ok(engine.store.member_records()?)).await;
         self.place.step(move |engine| engine.merge_members(records)).await.unwrap();
         self.place.hears_all(&other.place).await;
@@ -95,7 +95,7 @@ impl Shop {
 }
 
 /// Everybody hears everything and settles, twice: what settling makes is heard too.
-async fn exchange(shops: &[&Shop]) {
+pub(super) async fn exchange(shops: &[&Shop]) {
     for _ in 0..2 {
         for shop in shops {
             shop.settle().await;
@@ -109,7 +109,7 @@ async fn exchange(shops: &[&Shop]) {
     }
 }
 
-fn assert_alike(shops: &[&Shop]) {
+pub(super) fn assert_alike(shops: &[&Shop]) {
     for shop in shops {
         assert_eq!(shop.content(), shops[0].content());
         assert_eq!(shop.rows("SELECT \"table\" FROM pragma_foreign_key_check"), [""; 0]);

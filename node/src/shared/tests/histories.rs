@@ -8,7 +8,7 @@ use crate::shared::Policy;
 use crate::shared::policy::{Choice, Entry};
 use proptest::prelude::*;
 
-const SCHEMAS: [&str; 4] = [
+pub const SCHEMAS: [&str; 4] = [
     // Natural keys, several indexes on one table, one composite, one partial.
     "CREATE TABLE p (id TEXT PRIMARY KEY, a TEXT UNIQUE, b INTEGER, c TEXT, UNIQUE (b, c));
      CREATE UNIQUE INDEX part ON p (c) WHERE b > 1;
@@ -26,7 +26,7 @@ const SCHEMAS: [&str; 4] = [
 ];
 
 /// Rules under which it must hold all the same.
-fn policies() -> [Policy; 5] {
+pub fn policies() -> [Policy; 5] {
     let of = |entries: &[(&str, Option<&str>, Choice)]| {
         let entries =
             entries.iter().map(|(table, column, choice)| Entry::new(table, *column, *choice));
@@ -50,7 +50,7 @@ fn policies() -> [Policy; 5] {
 }
 
 #[derive(Clone, Debug)]
-enum Act {
+pub enum Act {
     Insert {
         table: bool,
         id: u8,
@@ -82,7 +82,7 @@ enum Act {
     Forget(prop::sample::Index),
 }
 
-fn act() -> impl Strategy<Value = Act> {
+pub fn act() -> impl Strategy<Value = Act> {
     let n = || 0..4_u8;
     prop_oneof![
         4 => (any::<bool>(), n(), n(), n(), n())
@@ -116,7 +116,7 @@ fn key(schema: usize, n: u8) -> String {
     }
 }
 
-fn perform(site: &Site, schema: usize, act: &Act) {
+pub fn perform(site: &Site, schema: usize, act: &Act) {
     let name = |table: &bool| if *table { "p" } else { "q" };
     let reference = |table: bool, n: u8| match (schema, table) {
         (0, false) | (2, false) if n > 0 => key(schema, n),

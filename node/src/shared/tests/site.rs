@@ -34,6 +34,7 @@ pub struct Batch {
     needs: Vec<usize>,
     timestamp: Timestamp,
     body: Vec<u8>,
+    is_heartbeat: bool,
 }
 
 pub struct Site {
@@ -195,14 +196,42 @@ impl Site {
         moved
     }
 
+    /// Says that all that is merged here is before the application.
+    pub fn beat(&mut self) {
+        self.clock += 1;
+        let timestamp = Timestamp::try_from(self.clock << 20).unwrap();
+        self.number_batch(Vec::new(), timestamp);
+    }
+
+    /// Whether the application of every site is known to have had this much before it.
+    pub fn all_beat(&self, vector: &[usize]) -> bool {
+        let known = || self.made.iter().chain(&self.taken).filter(|batch| batch.is_heartbeat);
+        (0..vector.len()).all(|site| {
+            let last = known().filter(|batch| batch.origin == site).max_by_key(|it| it.sequence);
+            last.is_some_and(|batch| {
+                let had = |(other, until): (usize, &usize)| match other == site {
+                    true => batch.sequence >= *until,
+                    false => batch.needs[other] >= *until,
+                };
+                vector.iter().enumerate().all(had)
+            })
+        })
+    }
+
+    pub fn vector(&self) -> &[usize] {
+        &self.vector
+    }
+
     fn number_batch(&mut self, changes: Vec<RowChange>, timestamp: Timestamp) {
         let schema = SchemaReference::Here(Box::new(self.schema().clone()));
+        let is_heartbeat = changes.is_empty();
         let body = Body { schema, changes, ..Body::default() };
         let needs = self.vector.clone();
         self.vector[self.number] += 1;
         let sequence = self.vector[self.number];
         let body = protocol::codec::encode(&body).unwrap();
-        self.made.push(Batch { origin: self.number, sequence, needs, timestamp, body });
+        let origin = self.number;
+        self.made.push(Batch { origin, sequence, needs, timestamp, body, is_heartbeat });
     }
 
     pub fn can_take(&self, batch: &Batch) -> bool {
