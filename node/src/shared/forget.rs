@@ -13,7 +13,8 @@
 //! That nothing is lost by it needs more. An application that still has the row in its table may
 //! edit it, or let others refer to it, and of that nothing would be left but a parked rest. So a
 //! row is forgotten once
-//! 1. it is dead and hidden, and no row that is known refers to it;
+//! 1. it is dead and hidden, no row that is known refers to it, and no conflict about it waits for a
+//!    person at the site that forgets it;
 //! 2. every member has said that its application's tables are without it: by a *heartbeat* that
 //!    names all that this site had applied when anything last happened to the row, to what the
 //!    application sees of it, or to a reference to it. (A kept parent leaves later than its delete.)
@@ -135,7 +136,7 @@ impl Book<'_> {
         for id in rows {
             let row = self.local.row_id(&id)?;
             match (row, self.load(&id)?) {
-                (Some(row), Some(stored)) if is_gone(&stored) => {
+                (Some(row), Some(stored)) if is_gone(&stored) && !self.is_disputed(&id)? => {
                     going.insert(id, row);
                 }
                 _ => self.set_dead(&id, false)?,
@@ -166,6 +167,17 @@ impl Book<'_> {
             self.forget(&id, std::iter::empty())?;
         }
         Ok(())
+    }
+
+    /// Whether a person may still decide that the row is to come back.
+    fn is_disputed(&self, id: &MergedId) -> Result<bool, StoreError> {
+        Ok(self
+            .connection
+            .prepare_cached(
+                "SELECT 1 FROM conflict WHERE database = ?1 AND tbl = ?2 AND key = ?3 AND birth = ?4
+                 AND decided = 0",
+            )?
+            .exists(params![self.database, id.table, id.key, id.birth])?)
     }
 
     fn is_referred_to(

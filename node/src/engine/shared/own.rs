@@ -226,7 +226,13 @@ impl Said<'_, '_> {
         let row = RowId { table: Place(index.0), key: key.to_vec(), birth };
         let table = self.book.local.table(row.table)?;
         let id = MergedId::new(table.number, &row);
-        let Some(stored) = self.book.now(&id)? else { return Ok(Vec::new()) };
+        let Some(stored) = self.book.now(&id)? else {
+            return Err(Failure::unable(
+                "The deleted row is forgotten: nothing of it is here but what the conflict says.",
+                "Enter it again in the application.",
+            )
+            .into());
+        };
         let values = self.book.meant(&row, &stored)?.values;
         let columns = table.columns.iter().zip(values);
         Ok(columns

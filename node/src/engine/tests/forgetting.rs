@@ -38,6 +38,21 @@ impl Shop {
             .await
     }
 
+    /// Leaves everything as the merge decided it.
+    async fn decide_all(&self) {
+        let undecided = "SELECT id FROM conflict WHERE decided = 0 AND NOT lasting";
+        self.place
+            .step(move |engine| {
+                let mut statement = engine.store.connection().prepare(undecided)?;
+                let ids = statement.query_map([], |row| row.get(0))?;
+                let ids: Vec<i64> = ids.collect::<Result<_, _>>()?;
+                drop(statement);
+                assert!(!ids.is_empty());
+                ids.iter().try_for_each(|id| engine.keep(*id, Choose::Winner).map(drop))
+            })
+            .await;
+    }
+
     async fn held(&self) -> u64 {
         self.place.branches().await.iter().map(|branch| branch.holding.held.0).sum()
     }
@@ -112,6 +127,9 @@ async fn a_site_that_is_away_is_waited_for_until_it_is_removed() {
     let b = a.joining("uptown", &[]).await;
     exchange(&[&a, &b]).await;
     let c = a.joining("harbour", &[&b]).await;
+    // The one that will be away is not the one that has the others forget.
+    let least = c.place.me < a.place.me.min(b.place.me);
+    let (b, c) = if least { (c, b) } else { (b, c) };
     a.run("INSERT INTO stock VALUES ('salt', 1), ('milk', 2)");
     exchange(&[&a, &b, &c]).await;
 
@@ -122,6 +140,10 @@ async fn a_site_that_is_away_is_waited_for_until_it_is_removed() {
     assert_eq!((a.remembered().await, b.remembered().await), (6, 6));
     exchange(&[&a, &b, &c]).await;
     assert_alike(&[&a, &b, &c]);
+
+    for shop in [&a, &b, &c] {
+        shop.decide_all().await;
+    }
 
     // It has heard of a delete, and stays away while the row is forgotten.
     b.run("DELETE FROM stock WHERE sku IN ('milk', 'salt')");
@@ -181,6 +203,26 @@ async fn a_row_is_not_forgotten_that_still_stands_in_an_application_s_table() {
     exchange(&[&a, &b]).await;
     assert_alike(&[&a, &b]);
     assert_eq!(a.rows("SELECT sku || n FROM stock"), ["tea3"], "an edit that came later");
+}
+
+#[tokio::test]
+async fn a_row_is_not_forgotten_while_a_person_may_want_it_back() {
+    let a = Shop::founded("downtown").await;
+    let b = a.joining("uptown", &[]).await;
+    exchange(&[&a, &b]).await;
+    b.run("UPDATE stock SET n = 3");
+    b.settle().await;
+    a.run("DELETE FROM stock");
+    exchange(&[&a, &b]).await;
+    go_by(&[&a, &b]).await;
+    assert_alike(&[&a, &b]);
+    assert_eq!(a.rows("SELECT sku FROM stock"), [""; 0]);
+    assert_eq!((a.remembered().await, b.remembered().await), (4, 4));
+    a.decide_all().await;
+    b.decide_all().await;
+    go_by(&[&a, &b]).await;
+    assert_eq!((a.remembered().await, b.remembered().await), (3, 3));
+    assert_alike(&[&a, &b]);
 }
 
 #[tokio::test]
