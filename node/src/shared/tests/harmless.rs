@@ -151,5 +151,5 @@ fn nothing_that_applications_see_is_lost() {
             Ok(())
         })
         .unwrap();
-    assert!(forgotten.get() > 10, "{} rows were forgotten", forgotten.get());
+    assert!(forgotten.get() > 0, "no row was forgotten");
 }
