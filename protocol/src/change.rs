@@ -36,7 +36,7 @@ impl Default for SchemaReference {
     }
 }
 
-/// One row's insert, update or delete.
+/// One row's insert, update or delete, or its being forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowChange {
     /// The table.
@@ -67,6 +67,9 @@ pub enum Operation {
     Update(Vec<(ColumnIndex, Assignment)>),
     /// The row is gone.
     Delete,
+    /// Shared mode: of the row, which is dead, everything that the origin had applied is left out
+    /// from now on, the delete included. What it had not applied stays.
+    Forget,
 }
 
 /// What happened to a column.

@@ -27,6 +27,7 @@ fn numbers() -> Vec<(&'static str, String)> {
         ("group of inserts", number(group::INSERT.into())),
         ("group of updates", number(group::UPDATE.into())),
         ("group of deletes", number(group::DELETE.into())),
+        ("group of forgotten rows", number(group::FORGET.into())),
         ("group with extras", number(group::EXTRAS.into())),
         ("further key column", number(group::KEY_COLUMN.into())),
         ("object table", object(ObjectKind::Table)),

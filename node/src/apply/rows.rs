@@ -173,6 +173,12 @@ impl RowWriter {
             match &change.operation {
                 Operation::Delete => deletes.push(change),
                 Operation::Update(assignments) => updates.push((change, assignments)),
+                Operation::Forget => {
+                    return Err(ApplyError::malformed(format!(
+                        "a row of {} is forgotten, which only shared databases know",
+                        target.name
+                    )));
+                }
                 Operation::Insert(values) if values.len() == target.others.len() => {
                     inserts.push((change, values));
                 }

@@ -5,7 +5,9 @@ use super::EngineError;
 use super::shared::Shared;
 use crate::capture::{Captured, Images, Notes, Position, Rescan, fold};
 use crate::shared::conflicts::Context;
+use crate::shared::forget::note_change;
 use crate::shared::seen::dependencies;
+use crate::shared::stable::note_low;
 use crate::store::journal::{self, NewBatch};
 use crate::store::{BranchRow, DatabaseNumber, settings};
 use conflict::{SiteId, Timestamp, WallTime};
@@ -73,8 +75,12 @@ impl Numbering<'_> {
             None => Vec::new(),
             Some(_) => dependencies(transaction, self.branch.number, self.others)?,
         };
+        let changes = !folded.changes.is_empty();
         let draft = Draft { dependencies, more, ..Draft::of(schema_at, folded.changes, stamp) };
         let branch = append(transaction, self.branch, draft, key)?;
+        if changes && self.shared.is_some() {
+            note_change(transaction, self.database, branch.number, branch.held)?;
+        }
         Ok(Numbered { branch: Some(branch), more, position, rescan })
     }
 
@@ -134,6 +140,7 @@ pub(super) fn append(
     key: &protocol::SigningKey,
 ) -> Result<BranchRow, EngineError> {
     let sequence = branch.held.next();
+    note_low(transaction, branch.number, (sequence, draft.stamp), &draft.changes)?;
     let meta = Meta { sequence, timestamp: draft.stamp, more: draft.more, last: draft.last };
     let body = Body {
         dependencies: draft.dependencies,

@@ -217,7 +217,16 @@ async fn politely<T: Send + 'static>(
     }
 }
 
-/// Waits until the founder's branch and what it began with are here, while some of it comes.
+/// How much of the first copy is here.
+struct Coming {
+    here: u64,
+    of: u64,
+    /// Whether nothing can be begun without the rest.
+    needed: bool,
+}
+
+/// Waits until the founder's branch and what it began with are here, and all that others have
+/// beside, while some of it comes.
 async fn await_base(
     engine: &EngineWorker,
     number: DatabaseNumber,
@@ -226,13 +235,17 @@ async fn await_base(
     let mut last = None;
     let mut since = tokio::time::Instant::now();
     loop {
-        let coming = engine.step("join.wait", move |engine| engine.base_coming(number)).await?;
-        let Some((here, of)) = coming else { return Ok(()) };
+        let coming = engine.step("join.wait", move |engine| engine.copy_coming(number)).await?;
+        let Some(Coming { here, of, needed }) = coming else { return Ok(()) };
         if last != Some((here, of)) {
             last = Some((here, of));
             since = tokio::time::Instant::now();
         }
         if since.elapsed() >= patience {
+            // What was done since can be merged later, only on older content.
+            if !needed {
+                return Ok(());
+            }
             let parts = match of {
                 0 => "nothing of it came yet".to_owned(),
                 of => format!("{here} of {of} parts are here"),
@@ -279,13 +292,30 @@ impl Engine {
         }
     }
 
-    /// How much of the founder's first content is here, and of how much; `None`: all.
-    fn base_coming(&mut self, number: DatabaseNumber) -> Result<Option<(u32, u32)>, EngineError> {
-        let Some(branch) = self.store.founding_branch(number)? else { return Ok(Some((0, 0))) };
-        if branch.durable() >= branch.base {
-            return Ok(None);
+    /// How much of what others are known to have is here, the founder's first content before all;
+    /// `None`: everything. An application that begins on less than whoever invited its site had
+    /// would edit rows that are long gone.
+    fn copy_coming(&mut self, number: DatabaseNumber) -> Result<Option<Coming>, EngineError> {
+        let Some(branch) = self.store.founding_branch(number)? else {
+            return Ok(Some(Coming { here: 0, of: 0, needed: true }));
+        };
+        if branch.durable() < branch.base {
+            let (here, of) = self.base_progress(&branch)?.unwrap_or((0, 0));
+            return Ok(Some(Coming { here: here.into(), of: of.into(), needed: true }));
         }
-        Ok(Some(self.base_progress(&branch)?.unwrap_or((0, 0))))
+        let mut coming = Coming { here: 0, of: 0, needed: false };
+        for branch in self.store.branches_of(number)? {
+            let told = self.store.durable_elsewhere(branch.number)?.into_iter();
+            let told = told.filter(|(site, _)| {
+                self.membership.member(*site).is_some_and(|member| !member.removed)
+            });
+            let most = told.map(|(_, durable)| durable).max().unwrap_or_default();
+            if branch.origin() != self.identity.site {
+                coming.here += branch.held.min(most).0;
+                coming.of += most.0;
+            }
+        }
+        Ok((coming.here < coming.of).then_some(coming))
     }
 
     /// Remembers that a join has begun, and removes what an earlier one has left.
@@ -458,6 +488,9 @@ pub(super) fn forget_merged(
         "intent",
         "written",
         "shown_mark",
+        "dead_row",
+        "round",
+        "round_branch",
         "conflict",
     ] {
         transaction
@@ -468,7 +501,7 @@ pub(super) fn forget_merged(
         transaction
             .prepare_cached("DELETE FROM seen WHERE branch = ?1 OR other = ?1")?
             .execute([branch.number.0])?;
-        for table in ["merged_base", "merged_part"] {
+        for table in ["merged_base", "merged_part", "heartbeat", "last_change", "low_stamp"] {
             transaction
                 .prepare_cached(&format!("DELETE FROM {table} WHERE branch = ?"))?
                 .execute([branch.number.0])?;

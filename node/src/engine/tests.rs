@@ -15,6 +15,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 mod changing;
+mod forgetting;
 mod merging;
 mod shared;
 mod shop;

@@ -5,6 +5,7 @@
 use super::local::Local;
 use super::meant::As;
 use super::numbers::Numbers;
+use super::stable::Stable;
 use super::{DeskError, MergedId};
 use crate::capture::PackedKey;
 use crate::store::StoreError;
@@ -57,6 +58,8 @@ pub struct Book<'a> {
     pub local: &'a Local,
     /// The numbers.
     pub numbers: &'a Numbers,
+    /// Of which changes everybody is known to have heard.
+    pub(super) stable: Option<&'a Stable>,
     /// Rows as they were and as they are, of those that are being merged.
     pub(super) open: RefCell<BTreeMap<MergedId, Entry>>,
     /// While everything is settled anew: how far it is.
@@ -82,7 +85,13 @@ impl<'a> Book<'a> {
         local: &'a Local,
         numbers: &'a Numbers,
     ) -> Self {
-        Self { connection, database, local, numbers, open: RefCell::default(), horizon: None }
+        let (stable, horizon) = (None, None);
+        Self { connection, database, local, numbers, stable, open: RefCell::default(), horizon }
+    }
+
+    /// Folds in rows that are merged what nobody can tell apart any more.
+    pub fn folding(self, stable: &'a Stable) -> Self {
+        Self { stable: Some(stable), ..self }
     }
 
     /// What is known of a row.

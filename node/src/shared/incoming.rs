@@ -69,17 +69,9 @@ impl Reading {
     /// It does not fit the schema.
     pub fn read(&self, change: RowChange, stamp: Timestamp) -> Result<Incoming, IncomingError> {
         let malformed = |what: &str| IncomingError::Malformed(what.to_owned());
+        let id = self.row(&change)?;
         let table = self.schema.table(change.table).ok_or_else(|| malformed("no such table"))?;
         let numbered = self.tables.get(&change.table).ok_or_else(|| malformed("no such table"))?;
-        if matches!(table.identity, RowIdentity::Rowid(_)) {
-            return Err(malformed("a table without a key"));
-        }
-        if change.key.len() != table.identity_width() {
-            return Err(malformed("a key of another width"));
-        }
-        if change.key.contains(&Value::Null) {
-            return Err(malformed("a key with NULL in it"));
-        }
         let column = |index: ColumnIndex| {
             let number = numbered.columns.get(index.0 as usize).copied();
             number.ok_or_else(|| malformed("no such column"))
@@ -115,15 +107,35 @@ impl Reading {
                 Change::Update(columns)
             }
             Operation::Delete => Change::Delete,
+            Operation::Forget => return Err(malformed("a row that is forgotten")),
         };
         let parents = change.references.into_iter();
         let parents = parents.map(|(index, birth)| Ok((column(index)?, birth)));
-        let id = MergedId {
+        let parents = parents.collect::<Result<_, IncomingError>>()?;
+        Ok(Incoming { id, version, change: merged, parents })
+    }
+
+    /// The row that a change is of.
+    ///
+    /// # Errors
+    /// The change does not fit the schema.
+    pub fn row(&self, change: &RowChange) -> Result<MergedId, IncomingError> {
+        let malformed = |what: &str| IncomingError::Malformed(what.to_owned());
+        let table = self.schema.table(change.table).ok_or_else(|| malformed("no such table"))?;
+        let numbered = self.tables.get(&change.table).ok_or_else(|| malformed("no such table"))?;
+        if matches!(table.identity, RowIdentity::Rowid(_)) {
+            return Err(malformed("a table without a key"));
+        }
+        if change.key.len() != table.identity_width() {
+            return Err(malformed("a key of another width"));
+        }
+        if change.key.contains(&Value::Null) {
+            return Err(malformed("a key with NULL in it"));
+        }
+        Ok(MergedId {
             table: numbered.number,
             key: pack(&change.key),
             birth: change.birth.map(super::pack_version).unwrap_or_default(),
-        };
-        let parents = parents.collect::<Result<_, IncomingError>>()?;
-        Ok(Incoming { id, version, change: merged, parents })
+        })
     }
 }

@@ -63,11 +63,13 @@ impl Book<'_> {
     pub fn finish(self, context: Context<'_>, file: bool) -> Result<(), DeskError> {
         self.touch_birthless()?;
         let mut touched = BTreeSet::new();
+        let mut released = BTreeSet::new();
         for (id, entry) in self.open.borrow().iter() {
             let Some(row) = self.local.row_id(id)? else { continue };
             let before = self.parents_of(As::Before, &row, entry.before.as_ref())?;
             let after = self.parents_of(As::Now, &row, entry.now.as_ref())?;
             self.refer(id, &before, &after)?;
+            released.extend(before.into_iter().filter(|parent| !after.contains(parent)));
             touched.insert(row);
         }
         let settled = settle(&touched, &self.local.desk, &self)?;
@@ -79,13 +81,17 @@ impl Book<'_> {
                 keys.insert(place, change.row.key.clone());
             }
         }
-        for (id, entry) in self.open.borrow().iter() {
-            if let Some(now) = &entry.now
-                && entry.before.as_ref() != Some(now)
-            {
-                self.save(id, now)?;
+        for (id, entry) in self.open.borrow_mut().iter_mut() {
+            match &mut entry.now {
+                Some(now) if entry.before.as_ref() != Some(now) => {
+                    now.compact(self.stable);
+                    self.save(id, now)?;
+                }
+                None if entry.before.is_some() => self.remove(id)?,
+                _ => {}
             }
         }
+        self.note_dead(&released)?;
         for ((table, packed), key) in keys {
             let number = self.local.table(table)?.number;
             let wanted = self.visible_at(table, &key)?;
@@ -115,7 +121,7 @@ impl Book<'_> {
     /// # Errors
     /// See [`StoreError`].
     pub fn begin_settling(&self, context: Context<'_>) -> Result<(), StoreError> {
-        for table in ["merged_slot", "merged_reference", "unwritten"] {
+        for table in ["merged_slot", "merged_reference", "unwritten", "dead_row"] {
             let clear = format!("DELETE FROM {table} WHERE database = ?");
             self.connection.execute(&clear, [self.database])?;
         }

@@ -11,6 +11,7 @@ pub mod convert;
 mod desk;
 mod effects;
 pub mod fit;
+pub mod forget;
 pub mod incoming;
 pub mod intent;
 pub mod keep_mark;
@@ -25,6 +26,7 @@ pub mod rekey;
 pub mod room;
 mod say;
 pub mod seen;
+pub mod stable;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -9,10 +9,15 @@ use crate::store::DatabaseNumber;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// When a file that somebody holds is tried again; it doubles up to the greatest.
 const FIRST_RETRY: Duration = Duration::from_millis(5);
 const GREATEST_RETRY: Duration = Duration::from_millis(500);
+/// When a database is tidied up after the site began with it, and from then on. A site that is on
+/// for minutes a day has its turn as well.
+const FIRST_TIDYING: Duration = Duration::from_secs(60);
+const TIDYING: Duration = Duration::from_secs(30 * 60);
 /// When a database is tried again after this site's own store failed.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -20,14 +25,22 @@ const RETRY: Duration = Duration::from_secs(5);
 /// something came of it.
 pub async fn run(site: Site, life: Life, number: DatabaseNumber, wake: Arc<Notify>) {
     let mut retry = FIRST_RETRY;
+    let mut tidying = Instant::now() + FIRST_TIDYING;
     loop {
+        let due = Instant::now() >= tidying;
         let step = {
             // Between the reading of a harvest and its numbering the file must not change by us.
             let _alone = site.0.harvesting.lock().await;
             if site.0.hub.is_over(life) {
                 return;
             }
-            site.step("shared.step", move |engine| engine.step_shared(number)).await
+            let step = site.step("shared.step", move |engine| engine.step_shared(number)).await;
+            match step {
+                Ok(SharedStep::Even) if due => {
+                    site.step("shared.tidy", move |engine| engine.tidy_shared(number)).await
+                }
+                step => step,
+            }
         };
         match step {
             Ok(SharedStep::Moved(moved)) => {
@@ -39,7 +52,14 @@ pub async fn run(site: Site, life: Life, number: DatabaseNumber, wake: Arc<Notif
             // Stuck: until something changes.
             Ok(SharedStep::Even | SharedStep::Stuck) => {
                 retry = FIRST_RETRY;
-                wake.notified().await;
+                if due {
+                    tidying = Instant::now() + TIDYING;
+                }
+                tokio::select! {
+                    biased;
+                    () = wake.notified() => {}
+                    () = tokio::time::sleep_until(tidying) => {}
+                }
             }
             // The application is at its file: it goes first.
             Ok(SharedStep::Busy) => {

@@ -268,6 +268,51 @@ CREATE TABLE seen (
   PRIMARY KEY (branch, other)
 ) WITHOUT ROWID;
 
+-- Dead rows of which the application sees nothing, until they are forgotten.
+CREATE TABLE dead_row (
+  database INTEGER NOT NULL,
+  tbl      INTEGER NOT NULL,
+  key      BLOB NOT NULL,             -- as merged_row
+  birth    BLOB NOT NULL,
+  round    INTEGER NOT NULL,          -- in which something last happened to it
+  PRIMARY KEY (database, tbl, key, birth)
+) WITHOUT ROWID;
+CREATE INDEX dead_row_by_round ON dead_row (database, round);
+
+-- Rounds of forgetting: the batches that changed rows here before the present one began.
+CREATE TABLE round (
+  database      INTEGER PRIMARY KEY,
+  number        INTEGER NOT NULL,
+  heartbeat_due INTEGER NOT NULL      -- something happened since this site's last heartbeat
+);
+CREATE TABLE round_branch (
+  database INTEGER NOT NULL,
+  branch   INTEGER NOT NULL,
+  sequence INTEGER NOT NULL,
+  PRIMARY KEY (database, branch)
+) WITHOUT ROWID;
+
+-- How much of all branches stood in the application's tables at the origin of a branch, at its last
+-- heartbeat.
+CREATE TABLE heartbeat (
+  branch   INTEGER NOT NULL,
+  other    INTEGER NOT NULL,
+  sequence INTEGER NOT NULL,
+  PRIMARY KEY (branch, other)
+) WITHOUT ROWID;
+
+-- The last batch of a branch that changed rows, as far as it is applied here.
+CREATE TABLE last_change (
+  branch   INTEGER PRIMARY KEY,
+  sequence INTEGER NOT NULL
+);
+
+-- The last batch of a branch that has a change stamped below the batch itself.
+CREATE TABLE low_stamp (
+  branch   INTEGER PRIMARY KEY,
+  sequence INTEGER NOT NULL
+);
+
 -- What the merge had to decide. One a subject: what is told again is the same conflict.
 CREATE TABLE conflict (
   id       INTEGER PRIMARY KEY AUTOINCREMENT, -- people name it: never given out twice

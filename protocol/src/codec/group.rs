@@ -3,8 +3,8 @@
 //! ```text
 //! group   = form, table, columns, rows, [extras,] value, value, …
 //! form    = kind + 4 where extras follow + 8 * (identity width - 1)
-//! kind    = 0 insert | 1 update | 2 delete
-//! columns = how many (insert) | nil or [column, …] (update) | nil (delete)
+//! kind    = 0 insert | 1 update | 2 delete | 3 forget
+//! columns = how many (insert) | nil or [column, …] (update) | nil (delete, forget)
 //! ```
 //!
 //! `rows` values of the first key column, then of the second, then those of the other columns:
@@ -29,6 +29,8 @@ pub const INSERT: u32 = 0;
 pub const UPDATE: u32 = 1;
 /// The kind of a group whose rows are deleted.
 pub const DELETE: u32 = 2;
+/// The kind of a group whose rows are forgotten.
+pub const FORGET: u32 = 3;
 
 /// Set in a group's form if it has extras.
 pub const EXTRAS: u32 = 4;
@@ -54,6 +56,8 @@ enum Columns {
     These(Vec<ColumnIndex>),
     /// A delete's.
     None,
+    /// That of a row that is forgotten: none either.
+    Forgotten,
 }
 
 impl Columns {
@@ -61,7 +65,7 @@ impl Columns {
         match self {
             Self::All(count) => *count,
             Self::These(columns) => columns.len(),
-            Self::None => 0,
+            Self::None | Self::Forgotten => 0,
         }
     }
 }
@@ -77,6 +81,7 @@ impl Shape {
                 Columns::These(columns.iter().map(|(column, _)| *column).collect())
             }
             Operation::Delete => Columns::None,
+            Operation::Forget => Columns::Forgotten,
         };
         let shape = Self {
             table: row.table,
@@ -103,7 +108,9 @@ impl Shape {
                     columns.iter().eq(updated.iter().map(|(column, _)| column))
                         && self.adds.iter().eq(added.map(|(column, _)| column))
                 }
-                (Columns::None, Operation::Delete) => true,
+                (Columns::None, Operation::Delete) | (Columns::Forgotten, Operation::Forget) => {
+                    true
+                }
                 _ => false,
             }
     }
@@ -139,7 +146,7 @@ impl RowChange {
             Operation::Insert(values) => values.len(),
             // The values, and once a group the list of columns and that of adds.
             Operation::Update(columns) => 3 * columns.len(),
-            Operation::Delete => 0,
+            Operation::Delete | Operation::Forget => 0,
         };
         let stamp_and_birth = 2;
         self.key.len() + columns + stamp_and_birth + self.references.len() + 2 * self.rules.len()
@@ -203,7 +210,7 @@ fn carried(row: &RowChange, place: usize) -> Option<&Value> {
         Operation::Update(columns) => match columns.get(place)? {
             (_, Assignment::Set(value) | Assignment::Add(value)) => Some(value),
         },
-        Operation::Delete => None,
+        Operation::Delete | Operation::Forget => None,
     }
 }
 
@@ -220,6 +227,7 @@ impl Group<'_> {
             Columns::All(_) => INSERT,
             Columns::These(_) => UPDATE,
             Columns::None => DELETE,
+            Columns::Forgotten => FORGET,
         };
         let extras = if self.extras.is_some() { EXTRAS } else { 0 };
         seq.serialize_element(&(kind + extras + KEY_COLUMN * (*width as u32 - 1)))?;
@@ -227,7 +235,7 @@ impl Group<'_> {
         match columns {
             Columns::All(count) => seq.serialize_element(count)?,
             Columns::These(columns) => seq.serialize_element(&some(columns))?,
-            Columns::None => seq.serialize_element(&())?,
+            Columns::None | Columns::Forgotten => seq.serialize_element(&())?,
         }
         seq.serialize_element(&self.rows.len())?;
         if let Some(extras) = &self.extras {
@@ -270,7 +278,11 @@ impl Context<'_> {
                 next_plain::<_, ()>(seq)?;
                 Columns::None
             }
-            other => return Err(A::Error::custom(format_args!("unknown kind of group {other}"))),
+            // Two bits: this is the last one, FORGET.
+            _ => {
+                next_plain::<_, ()>(seq)?;
+                Columns::Forgotten
+            }
         };
         let rows: usize = next_plain(seq)?;
         if rows == 0 || rows > limits.changes.saturating_sub(changes.len()) {
@@ -347,5 +359,6 @@ fn operation(shape: &Shape, values: Vec<Value>) -> Operation {
                 .collect(),
         ),
         Columns::None => Operation::Delete,
+        Columns::Forgotten => Operation::Forget,
     }
 }

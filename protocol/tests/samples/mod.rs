@@ -212,6 +212,24 @@ pub fn batches() -> Vec<(&'static str, Meta, Body)> {
         ),
         ("batch-shared", meta(i64::MAX as u64, Timestamp::MAX.as_u64()), shared()),
         ("batch-empty", meta(1, 0), Body::default()),
+        (
+            "batch-forgotten",
+            meta(4, 290_000_000_000_000_003),
+            Body {
+                dependencies: vec![(openings()[0].1.id(), Sequence(9))],
+                schema: SchemaReference::At(Sequence(1)),
+                changes: (1..4)
+                    .map(|key| RowChange {
+                        birth: (key > 2).then(|| Version {
+                            timestamp: stamp(7),
+                            origin: SiteId::from_bytes([1; 16]),
+                        }),
+                        ..RowChange::plain(TableIndex(1), vec![int(key)], Operation::Forget)
+                    })
+                    .collect(),
+                ..Body::default()
+            },
+        ),
     ]
 }
 

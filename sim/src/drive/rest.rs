@@ -286,7 +286,9 @@ impl Drive<'_> {
         let burned = self.shops.len() as u64 - sites;
         let limit = QUIET_PACKETS * (sites * (sites - 1) / 2 + sites * burned).max(1);
         self.look_at_claims()?;
-        if packets > limit || self.checker.batches() != batches {
+        // Of a shared database dead rows are forgotten now and then, also while nobody writes.
+        let tidying = if self.plan.life.shared { 3 * sites } else { 0 };
+        if packets > limit || self.checker.batches() - batches > tidying {
             return Err(self.broken(
                 "G: at rest it is quiet",
                 format!(

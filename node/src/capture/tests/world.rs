@@ -243,6 +243,7 @@ impl World {
                     format!("update {}", set.join(" "))
                 }
                 Operation::Delete => "delete".to_owned(),
+                Operation::Forget => panic!("capture forgets nothing"),
             };
             format!("{} {:?} {what}", table.name, change.key)
         };
@@ -286,6 +287,7 @@ fn apply(model: &mut BTreeMap<String, Rows>, schema: &Schema, change: &RowChange
             let (key, _) = rows.remove(&packed).expect("a delete of a row that is known");
             assert_eq!(key, change.key);
         }
+        Operation::Forget => panic!("capture forgets nothing"),
     }
 }
 

@@ -1,17 +1,20 @@
 //! Merging what others say: a chunk of a base, or a run of batches whose turn has come, in one
 //! transaction of `node.db`. The application's file is not touched.
 
+use super::forget::{forget, is_heartbeat};
 use super::run::{Parts, set_begun};
 use super::{Engine, EngineError, Loaded, SharedStep, schema_at};
 use crate::shared::conflicts::{self, Context};
+use crate::shared::forget::{note_change, note_heartbeat};
 use crate::shared::incoming::{IncomingError, Reading as Incoming};
 use crate::shared::policy;
 use crate::shared::seen::{note_seen, seen};
+use crate::shared::stable::note_low;
 use crate::snapshot::BaseFile;
 use crate::store::alarms::Severity;
 use crate::store::{BranchNumber, BranchRow, DatabaseRow, StoreError, databases, loaded, stored};
 use conflict::Version;
-use protocol::change::{Body, SchemaReference};
+use protocol::change::{Body, Operation, SchemaReference};
 use protocol::schema::Schema;
 use protocol::snapshot::{decode_chunk, verify_chunk};
 use protocol::{BranchId, Header, Sequence};
@@ -106,7 +109,17 @@ impl Engine {
         let policies = self.store.transaction(|transaction| -> Result<_, EngineError> {
             let context = Context { connection: transaction, database: number, now: context.1 };
             for part in &parts {
+                let (stamped, changes) = ((part.sequence, part.timestamp), &part.body.changes);
                 note_seen(transaction, branch, branches, &part.body.dependencies)?;
+                note_low(transaction, branch.number, stamped, changes)?;
+                if !changes.is_empty() {
+                    note_change(transaction, number, branch.number, part.sequence)?;
+                }
+                if is_heartbeat(&part.body, part.last)
+                    && !closes_a_run(transaction, branch.number, part.sequence)?
+                {
+                    note_heartbeat(transaction, branch.number, part.sequence)?;
+                }
             }
             let seen = seen(transaction, branch, branches)?;
             let mut readings = std::mem::take(&mut shared.readings);
@@ -132,7 +145,12 @@ impl Engine {
                     readings.insert(branch.number, (at, reading));
                 }
                 let Some((_, reading)) = readings.get(&branch.number) else { continue };
-                for change in part.changes() {
+                let (forgotten, changes): (Vec<_>, Vec<_>) =
+                    part.changes().partition(|change| change.operation == Operation::Forget);
+                if !forgotten.is_empty() {
+                    forget(&book, reading, &forgotten, branch, branches, limits)?;
+                }
+                for change in changes {
                     let incoming = reading.read(change, timestamp).map_err(malformed)?;
                     if incoming.id.table == policy {
                         policies = true;
@@ -259,6 +277,17 @@ impl Engine {
         )?;
         Ok(SharedStep::Stuck)
     }
+}
+
+/// Whether a batch is the last of several that became visible together.
+fn closes_a_run(
+    connection: &Connection,
+    branch: BranchNumber,
+    sequence: Sequence,
+) -> Result<bool, StoreError> {
+    Ok(connection
+        .prepare_cached("SELECT 1 FROM batch WHERE branch = ?1 AND sequence = ?2 AND more = 1")?
+        .exists(params![branch.0, stored(sequence.0.saturating_sub(1))])?)
 }
 
 fn chunks_merged(connection: &Connection, branch: BranchNumber) -> Result<u64, StoreError> {

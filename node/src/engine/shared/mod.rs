@@ -2,6 +2,7 @@
 //! writing what follows to the application's file. A crash between two steps, or between the two
 //! databases of one, is repaired by the next.
 
+mod forget;
 mod merge;
 mod own;
 mod run;
@@ -19,6 +20,7 @@ use crate::shared::numbers::Numbers;
 use crate::shared::owed::Owed;
 use crate::shared::own::Stamp;
 use crate::shared::policy::{self, Entry};
+use crate::shared::stable::Stable;
 use crate::shared::{DeskError, MergedId, Policy};
 use crate::store::alarms::Severity;
 use crate::store::{
@@ -104,6 +106,8 @@ pub(super) struct Shared {
     triggers_refused: Cell<bool>,
     /// By branch, the schema that its batches are in, and since which.
     readings: BTreeMap<BranchNumber, (Sequence, Reading)>,
+    /// Of which changes everybody has heard, as found last.
+    stable: Stable,
 }
 
 impl Shared {
@@ -192,6 +196,7 @@ impl Shared {
 
     fn book<'a>(&'a self, context: Context<'a>) -> Book<'a> {
         Book::new(context.connection, context.database.0, &self.local, &self.numbers)
+            .folding(&self.stable)
     }
 }
 
@@ -305,6 +310,7 @@ impl Engine {
             busy_since: Cell::new(None),
             triggers_refused: Cell::new(false),
             readings: BTreeMap::new(),
+            stable: Stable::default(),
         };
         if let Some(capture) = self.captures.get_mut(&number) {
             capture.application.set_own_numbers(own_numbers(residues));

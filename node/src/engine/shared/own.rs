@@ -10,6 +10,7 @@ use crate::engine::numbering::{Draft, append};
 use crate::failure::Failure;
 use crate::shared::book::Book;
 use crate::shared::conflicts::Context;
+use crate::shared::forget::note_change;
 use crate::shared::incoming::Reading as Incoming;
 use crate::shared::owed::Owed;
 use crate::shared::own::{Own, Stamp};
@@ -126,7 +127,7 @@ impl Engine {
     }
 
     /// Numbers what `work` merges; `None`: a run of harvested batches is not at its end yet.
-    fn change_own<T>(
+    pub(super) fn change_own<T>(
         &mut self,
         database: &DatabaseRow,
         work: impl FnOnce(&Book<'_>, &Captured, Stamp, &mut Own) -> Result<T, EngineError>,
@@ -162,7 +163,9 @@ impl Engine {
             let dependencies = dependencies(transaction, branch.number, &others)?;
             let draft =
                 Draft { dependencies, ..Draft::of(schema_at, own.folded.changes, timestamp) };
-            Ok((append(transaction, &branch, draft, key)?, done))
+            let branch = append(transaction, &branch, draft, key)?;
+            note_change(transaction, number, branch.number, branch.held)?;
+            Ok((branch, done))
         });
         match result {
             Ok((branch, done)) => Ok(Some((self.local_branch(&branch)?, done))),
@@ -262,7 +265,13 @@ impl Said<'_, '_> {
         let row = RowId { table: Place(index.0), key: key.to_vec(), birth };
         let table = self.book.local.table(row.table)?;
         let id = MergedId::new(table.number, &row);
-        let Some(stored) = self.book.now(&id)? else { return Ok(Vec::new()) };
+        let Some(stored) = self.book.now(&id)? else {
+            return Err(Failure::unable(
+                "The deleted row is forgotten: nothing of it is here but what the conflict says.",
+                "Enter it again in the application.",
+            )
+            .into());
+        };
         let values = self.book.meant(&row, &stored)?.values;
         let columns = table.columns.iter().zip(values);
         Ok(columns

@@ -22,6 +22,8 @@ pub(super) struct Part {
     pub(super) sequence: Sequence,
     pub(super) timestamp: Timestamp,
     pub(super) body: Body,
+    /// Whether it ends its branch.
+    pub(super) last: bool,
     /// Up to this change it was merged before; and up to this one it is merged now.
     from: usize,
     to: usize,
@@ -74,19 +76,19 @@ impl Engine {
             let from = before.filter(|(sequence, _)| *sequence == at).map_or(0, |(_, from)| from);
             let to = body.changes.len().min(from.saturating_add(CHANGES - changes));
             changes += to.saturating_sub(from);
-            let timestamp = header.meta.timestamp;
+            let (timestamp, last) = (header.meta.timestamp, header.meta.last);
             match to < body.changes.len() {
                 true => next.begun = Some((at, to)),
                 false => next.whole = Some((at, timestamp)),
             }
-            next.parts.push(Part { sequence: at, timestamp, body, from, to });
+            next.parts.push(Part { sequence: at, timestamp, body, last, from, to });
         }
         Ok(Some(next))
     }
 }
 
 /// The batch of a branch that is merged in part, and up to which of its changes.
-fn begun(
+pub(super) fn begun(
     connection: &Connection,
     branch: BranchNumber,
 ) -> Result<Option<(Sequence, usize)>, StoreError> {

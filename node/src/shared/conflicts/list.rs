@@ -132,6 +132,16 @@ pub fn set_decided(context: Context<'_>, id: i64) -> Result<(), StoreError> {
         .connection
         .prepare_cached("UPDATE conflict SET decided = 1 WHERE id = ?")?
         .execute([id])?;
+    // Should it be dead, it had to stay until now.
+    context
+        .connection
+        .prepare_cached(
+            "INSERT OR IGNORE INTO dead_row
+             SELECT database, tbl, key, birth,
+               ifnull((SELECT number FROM round WHERE round.database = conflict.database), 0)
+             FROM conflict WHERE id = ?",
+        )?
+        .execute([id])?;
     // What a person has seen may go without a word.
     drop_beyond(context, true, BOUND).map(drop)
 }

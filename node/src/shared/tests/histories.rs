@@ -9,7 +9,7 @@ use crate::shared::Policy;
 use crate::shared::policy::{Choice, Entry};
 use proptest::prelude::*;
 
-const SCHEMAS: [&str; 4] = [
+pub const SCHEMAS: [&str; 4] = [
     // Natural keys, several indexes on one table, one composite, one partial.
     "CREATE TABLE p (id TEXT PRIMARY KEY, a TEXT UNIQUE, b INTEGER, c TEXT, UNIQUE (b, c));
      CREATE UNIQUE INDEX part ON p (c) WHERE b > 1;
@@ -27,7 +27,7 @@ const SCHEMAS: [&str; 4] = [
 ];
 
 /// Rules under which it must hold all the same.
-fn rules(number: usize) -> Vec<Entry> {
+pub fn rules(number: usize) -> Vec<Entry> {
     let of = |entries: &[(&str, Option<&str>, Choice)]| {
         let entries = entries.iter();
         entries.map(|(table, column, choice)| Entry::new(table, *column, *choice)).collect()
@@ -60,7 +60,7 @@ fn name(table: bool) -> &'static str {
 }
 
 #[derive(Clone, Debug)]
-enum Act {
+pub enum Act {
     Insert {
         table: bool,
         id: u8,
@@ -92,9 +92,11 @@ enum Act {
     Harvest,
     Receive(prop::sample::Index),
     MergeOnly(prop::sample::Index),
+    /// Some dead rows are forgotten, whoever may still have them.
+    Forget(prop::sample::Index),
 }
 
-fn act() -> impl Strategy<Value = Act> {
+pub fn act() -> impl Strategy<Value = Act> {
     let n = || 0..4_u8;
     let row = move || (any::<bool>(), n(), n(), n(), n());
     let insert = move || row().prop_map(|(table, id, a, b, c)| Act::Insert { table, id, a, b, c });
@@ -110,6 +112,7 @@ fn act() -> impl Strategy<Value = Act> {
         6 => Just(Act::Harvest),
         8 => any::<prop::sample::Index>().prop_map(Act::Receive),
         4 => any::<prop::sample::Index>().prop_map(Act::MergeOnly),
+        4 => any::<prop::sample::Index>().prop_map(Act::Forget),
     ]
 }
 
@@ -130,7 +133,7 @@ fn key(schema: usize, n: u8) -> String {
     }
 }
 
-fn perform(site: &Site, schema: usize, act: &Act) {
+pub fn perform(site: &Site, schema: usize, act: &Act) {
     let reference = |table: bool, n: u8| match (schema, table) {
         (0, false) | (2, false) if n > 0 => key(schema, n),
         (1, false) if n > 0 => key(1, n),
@@ -165,7 +168,7 @@ fn perform(site: &Site, schema: usize, act: &Act) {
             site.run("PRAGMA foreign_keys = ON");
             return;
         }
-        Act::Keep | Act::Harvest | Act::Receive(_) | Act::MergeOnly(_) => return,
+        Act::Keep | Act::Harvest | Act::Receive(_) | Act::MergeOnly(_) | Act::Forget(_) => return,
     };
     site.run(&sql);
 }
@@ -209,6 +212,13 @@ proptest! {
                 }
                 Act::Keep => {
                     site.has_rules(&staying, at_once);
+                    site.harvest();
+                    site.check();
+                }
+                Act::Forget(first) => {
+                    let dead = site.dead();
+                    let from = if dead.is_empty() { 0 } else { first.index(dead.len()) };
+                    site.forget(dead[from..].to_vec());
                     site.harvest();
                     site.check();
                 }

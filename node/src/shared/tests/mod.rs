@@ -2,6 +2,7 @@
 //! nothing between them but batches: random histories, and what must hold in each.
 
 mod examples;
+mod harmless;
 mod histories;
 mod site;
 

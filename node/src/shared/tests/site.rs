@@ -4,6 +4,7 @@ use crate::capture::{Captured, Fence, Images, NotedRow, Notes, PackedKey, Positi
 use crate::environment::FileIdentity;
 use crate::shared::book::Book;
 use crate::shared::conflicts::Context;
+use crate::shared::forget::Unseen;
 use crate::shared::incoming::Reading;
 use crate::shared::intent::{end_intent, intend, set_writes};
 use crate::shared::local::Local;
@@ -12,11 +13,11 @@ use crate::shared::owed::Owed;
 use crate::shared::own::{Own, Stamp};
 use crate::shared::{MergedId, Policy, keep_mark, rekey};
 use crate::sql::{bind, quoted, row_values};
-use crate::store::DatabaseNumber;
+use crate::store::{BranchNumber, DatabaseNumber};
 use conflict::visible::{Outcome, RowId, whole};
 use conflict::{SiteId, Timestamp, Value, WallTime};
 use protocol::Sequence;
-use protocol::change::{Body, RowChange, SchemaReference};
+use protocol::change::{Body, Operation, RowChange, SchemaReference};
 use protocol::limits::Limits;
 use protocol::membership::Residues;
 use protocol::schema::{Schema, TableIndex};
@@ -33,6 +34,7 @@ pub struct Batch {
     needs: Vec<usize>,
     timestamp: Timestamp,
     body: Vec<u8>,
+    is_heartbeat: bool,
 }
 
 pub struct Site {
@@ -44,6 +46,8 @@ pub struct Site {
     numbers: Numbers,
     pub local: Local,
     pub made: Vec<Batch>,
+    /// Those of others that are merged.
+    taken: Vec<Batch>,
     /// How much of every site is here.
     vector: Vec<usize>,
     pub clock: u64,
@@ -84,6 +88,7 @@ impl Site {
             numbers,
             local,
             made: Vec::new(),
+            taken: Vec::new(),
             vector: vec![0; count],
             clock: 1000,
             waits: false,
@@ -204,14 +209,42 @@ impl Site {
         self.number_batch(changes, timestamp);
     }
 
+    /// Says that all that is merged here is before the application.
+    pub fn beat(&mut self) {
+        self.clock += 1;
+        let timestamp = Timestamp::try_from(self.clock << 20).unwrap();
+        self.number_batch(Vec::new(), timestamp);
+    }
+
+    /// Whether the application of every site is known to have had this much before it.
+    pub fn all_beat(&self, vector: &[usize]) -> bool {
+        let known = || self.made.iter().chain(&self.taken).filter(|batch| batch.is_heartbeat);
+        (0..vector.len()).all(|site| {
+            let last = known().filter(|batch| batch.origin == site).max_by_key(|it| it.sequence);
+            last.is_some_and(|batch| {
+                let had = |(other, until): (usize, &usize)| match other == site {
+                    true => batch.sequence >= *until,
+                    false => batch.needs[other] >= *until,
+                };
+                vector.iter().enumerate().all(had)
+            })
+        })
+    }
+
+    pub fn vector(&self) -> &[usize] {
+        &self.vector
+    }
+
     fn number_batch(&mut self, changes: Vec<RowChange>, timestamp: Timestamp) {
         let schema = SchemaReference::Here(Box::new(self.schema().clone()));
+        let is_heartbeat = changes.is_empty();
         let body = Body { schema, changes, ..Body::default() };
         let needs = self.vector.clone();
         self.vector[self.number] += 1;
         let sequence = self.vector[self.number];
         let body = protocol::codec::encode(&body).unwrap();
-        self.made.push(Batch { origin: self.number, sequence, needs, timestamp, body });
+        let origin = self.number;
+        self.made.push(Batch { origin, sequence, needs, timestamp, body, is_heartbeat });
     }
 
     pub fn can_take(&self, batch: &Batch) -> bool {
@@ -244,13 +277,68 @@ impl Site {
         let origin = site_id(batch.origin);
         let reading = Reading::new(&self.store, &self.numbers, *schema, origin).unwrap();
         let book = Book::new(&self.store, DATABASE, &self.local, &self.numbers);
-        for change in body.changes {
+        let (forgotten, changes): (Vec<_>, Vec<_>) =
+            body.changes.into_iter().partition(|change| change.operation == Operation::Forget);
+        let forgotten: BTreeSet<_> = forgotten.iter().map(|it| reading.row(it).unwrap()).collect();
+        let unseen = self.unseen(batch, &forgotten);
+        for row in &forgotten {
+            book.forget(row, unseen.of(row)).unwrap();
+        }
+        for change in changes {
             let incoming = reading.read(change, batch.timestamp).unwrap();
             book.merge(&incoming.id, incoming.version, &incoming.change, &incoming.parents)
                 .unwrap();
         }
         book.finish(self.context(), true).unwrap();
         self.vector[batch.origin] = batch.sequence;
+        self.taken.push(batch.clone());
+    }
+
+    /// What was merged here that the origin of a batch had not.
+    fn unseen<'r>(&self, of: &Batch, rows: &'r BTreeSet<MergedId>) -> Unseen<'r> {
+        let mut unseen = Unseen::new(rows);
+        let here = self.made.iter().chain(&self.taken);
+        for batch in here.filter(|batch| batch.sequence > of.needs[batch.origin]) {
+            if batch.origin == of.origin {
+                continue;
+            }
+            let body = protocol::codec::decode(&batch.body, &Limits::default()).unwrap();
+            let SchemaReference::Here(schema) = body.schema else { panic!("no schema") };
+            let origin = site_id(batch.origin);
+            let reading = Reading::new(&self.store, &self.numbers, *schema, origin).unwrap();
+            let named = |site: usize| BranchNumber(site as i64);
+            let seen = (0..).map(named).zip(batch.needs.iter().map(|at| Sequence(*at as u64)));
+            let number = (named(batch.origin), Sequence(batch.sequence as u64), batch.timestamp);
+            unseen.take(number, &seen.collect(), &reading, body.changes).unwrap();
+        }
+        unseen
+    }
+
+    /// The dead rows of which nothing is seen.
+    pub fn dead(&self) -> Vec<MergedId> {
+        let mut statement =
+            self.store.prepare("SELECT tbl, key, birth FROM dead_row ORDER BY 1, 2, 3").unwrap();
+        let rows = statement
+            .query_map([], |row| {
+                Ok(MergedId { table: row.get(0)?, key: row.get(1)?, birth: row.get(2)? })
+            })
+            .unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
+    /// Forgets those of these rows that may be; how many.
+    pub fn forget(&mut self, rows: Vec<MergedId>) -> usize {
+        self.clock += 1;
+        let timestamp = Timestamp::try_from(self.clock << 20).unwrap();
+        let book = Book::new(&self.store, DATABASE, &self.local, &self.numbers);
+        let mut own = Own::default();
+        book.forget_dead(rows, &mut own).unwrap();
+        book.finish(self.context(), true).unwrap();
+        let count = own.folded.changes.len();
+        if count > 0 {
+            self.number_batch(own.folded.changes, timestamp);
+        }
+        count
     }
 
     /// Writes what does not stand in the application's tables as it should.
