@@ -210,7 +210,19 @@ impl<'a> Book<'a> {
             (false, Some(rank)) => (Life::Dead, rank),
             (_, None) => (Life::Unborn, state.greatest().ok_or(DeskError::Unknown("empty row"))?),
         };
+        #[cfg(feature = "breakages")]
+        let rank = self.by_arrival(row, rank);
         Ok(Meant { life, rank, values, references, remembered: Vec::new() })
+    }
+
+    /// [`crate::breakage::Breakage::UniqueByArrival`].
+    #[cfg(feature = "breakages")]
+    fn by_arrival(&self, row: &RowId, rank: Version) -> Version {
+        if !crate::breakage::Breakage::UniqueByArrival.is_on() {
+            return rank;
+        }
+        let order = crate::breakage::arrival(self.local.site.as_bytes(), format!("{row:?}"));
+        Timestamp::try_from(order).map_or(rank, |timestamp| Version { timestamp, ..rank })
     }
 
     /// What stands in the application's table under a key, as last written or harvested.

@@ -1,12 +1,13 @@
 //! Merging changes into a [`Book`], and settling what the application should see then. Nothing is
 //! written to the application's file here: rows that do not stand there as they should are noted.
 
-use super::book::{Book, Entry, ParentBirth};
+use super::book::{Book, Entry, ParentBirth, Stored};
 use super::conflicts::{self, Context};
 use super::{DeskError, MergedId, keep_mark, rekey};
+use crate::breakage::Breakage;
 use crate::capture::{Images, PackedKey, pack};
 use crate::store::StoreError;
-use conflict::row::{Change, Column, Lost};
+use conflict::row::{Assignment, Change, Column, Lost, RowState};
 use conflict::visible::{Outcome, RowId, Settled, Shown, settle};
 use conflict::{Value, Version};
 use rusqlite::params;
@@ -41,7 +42,13 @@ impl Book<'_> {
         self.touch(id)?;
         let mut open = self.open.borrow_mut();
         let stored = open.entry(id.clone()).or_default().now.get_or_insert_default();
+        if Breakage::TieByArrival.is_on() && is_tie(&stored.state, version) {
+            return Ok(Vec::new());
+        }
         let lost = stored.state.merge(version, change);
+        if Breakage::CounterTwice.is_on() && version.origin != self.local.site {
+            add_again(&mut stored.state, version, change);
+        }
         for (column, birth) in parents {
             let parent = ParentBirth { column: *column, set: version, birth: *birth };
             if !stored.parents.contains(&parent) {
@@ -81,7 +88,10 @@ impl Book<'_> {
             if let Some(now) = &entry.now
                 && entry.before.as_ref() != Some(now)
             {
-                self.save(id, now)?;
+                match is_lost(now) {
+                    false => self.save(id, now)?,
+                    true => self.forget(id)?,
+                }
             }
         }
         for ((table, packed), key) in keys {
@@ -118,10 +128,18 @@ impl Book<'_> {
         self.finish(context, file)
     }
 
+    /// For deliberate defects alone.
+    fn forget(&self, id: &MergedId) -> Result<(), StoreError> {
+        let sql = "DELETE FROM merged_row WHERE database = ?1 AND tbl = ?2 AND key = ?3 AND birth = ?4";
+        let row = params![self.database, id.table, id.key, id.birth];
+        self.connection.prepare_cached(sql)?.execute(row)?;
+        Ok(())
+    }
+
     fn parents_of(
         &self,
         row: &RowId,
-        stored: Option<&super::book::Stored>,
+        stored: Option<&Stored>,
     ) -> Result<Vec<MergedId>, DeskError> {
         let Some(stored) = stored else { return Ok(Vec::new()) };
         let references = self.meant(row, stored)?.references;
@@ -222,5 +240,32 @@ impl Book<'_> {
             key.as_bytes()
         ])?;
         Ok(())
+    }
+}
+
+/// [`Breakage::TieByArrival`]: whether another site's change of that very time was merged last.
+fn is_tie(state: &RowState, version: Version) -> bool {
+    state.greatest().is_some_and(|greatest| {
+        greatest.timestamp == version.timestamp && greatest.origin != version.origin
+    })
+}
+
+/// [`Breakage::CounterTwice`].
+fn add_again(state: &mut RowState, version: Version, change: &Change) {
+    if let (Change::Update(columns), Ok(timestamp)) = (change, version.timestamp.successor()) {
+        let adds = columns.iter().filter(|(_, how)| matches!(how, Assignment::Add(_)));
+        let again = Change::Update(adds.cloned().collect());
+        if again != Change::Update(Vec::new()) {
+            state.merge(Version { timestamp, ..version }, &again);
+        }
+    }
+}
+
+/// [`Breakage::TombstoneForgotten`], [`Breakage::ParkedDropped`].
+fn is_lost(stored: &Stored) -> bool {
+    match stored.outcome.as_ref().map(|outcome| &outcome.shown) {
+        Some(Shown::Hidden) => Breakage::TombstoneForgotten.is_on(),
+        Some(Shown::Parked(_)) => Breakage::ParkedDropped.is_on(),
+        _ => false,
     }
 }

@@ -2,6 +2,7 @@
 //! transaction of `node.db`. The application's file is not touched.
 
 use super::{Engine, EngineError, SharedStep, schema_at};
+use crate::breakage::Breakage;
 use crate::shared::conflicts::{self, Context};
 use crate::shared::incoming::{IncomingError, Reading as Incoming};
 use crate::shared::policy;
@@ -106,7 +107,8 @@ impl Engine {
             let body = Frame::decode_body(&row.frame, &self.limits).map_err(malformed)?;
             for (needed, sequence) in &body.dependencies {
                 let here = branches.iter().find(|known| known.id == *needed);
-                if here.is_none_or(|here| here.applied < *sequence) {
+                let lacks = here.is_none_or(|here| here.applied < *sequence);
+                if lacks && !Breakage::NotCausal.is_on() {
                     return Ok(false);
                 }
             }
