@@ -12,8 +12,9 @@ use protocol::{BranchId, Frame, Header, SignedManifest};
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::BTreeMap;
 
-/// The node's own table, which travels and is no application's.
-const OWN: &str = "_holdfast";
+/// The beginnings of names that no table of the application has: the node's own, and what somebody
+/// smuggled in.
+const OTHERS: [&str; 3] = ["_holdfast", "sqlite_", "smuggled"];
 
 /// Reads all that a site's `node.db` has; `chunks` gives those of a base.
 pub(super) fn read(
@@ -128,7 +129,7 @@ impl Reader<'_> {
         stamp: Timestamp,
     ) -> Result<Option<Said>, String> {
         let table = schema.table(change.table).ok_or("a change of no table")?;
-        if table.name.starts_with(OWN) {
+        if OTHERS.iter().any(|other| table.name.starts_with(other)) {
             return Ok(None);
         }
         let RowIdentity::Key(_) = &table.identity else {

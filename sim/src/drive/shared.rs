@@ -92,7 +92,8 @@ impl Drive<'_> {
     pub(super) async fn try_share(&mut self, at: At) -> bool {
         let name = self.name(at);
         let founds = at == At(0);
-        if !founds && !self.shops[0].attached {
+        // Who joins knows the rules: what is written before is written without them.
+        if !founds && (!self.shops[0].attached || self.held(at, At(0)) < Some(self.ruled)) {
             return false;
         }
         let Some(status) = self.world.try_status(name).await else { return false };
@@ -120,6 +121,7 @@ impl Drive<'_> {
                     return false;
                 }
             }
+            self.ruled = self.held(at, at).unwrap_or(0);
         } else {
             self.open_clerk(at, false);
         }

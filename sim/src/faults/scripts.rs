@@ -29,6 +29,7 @@ impl Drive<'_> {
             Fault::Forged { carrier, origin, asker } => {
                 self.damaged(carrier, origin, asker, Harm::Forged).await
             }
+            Fault::Meddled(at) => self.meddled(at).await,
             Fault::Absence(at, _) => self.begin_absence(at).await,
             Fault::Burned(at) => self.burned(at).await,
             Fault::Undone(at) => self.undone(at).await,

@@ -5,7 +5,7 @@
 //! What follows for the application, where rows claim the same or refer to one another, is
 //! [`super::visible`]'s.
 
-use conflict::{Rule, SiteId, Value};
+use conflict::{Rule, SiteId, Timestamp, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// When and by whom: what decides.
@@ -15,6 +15,13 @@ pub struct Stamp {
     pub time: u64,
     /// The site.
     pub site: SiteId,
+}
+
+impl std::fmt::Display for Stamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let time = Timestamp::try_from(self.time).map_or(0, |time| time.wall_time().0);
+        write!(f, "{}.{:03} s ({:x})", time / 1000, time % 1000, self.time)
+    }
 }
 
 /// A part of a key: the schemas here have no others.

@@ -109,7 +109,7 @@ pub struct Deed {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     pub(super) site: usize,
-    at: Duration,
+    pub(super) at: Duration,
     /// Counts up.
     pub(super) order: u64,
 }
@@ -120,8 +120,8 @@ pub(super) struct Story {
     pub(super) births: Vec<Moment>,
     pub(super) ends: Vec<Moment>,
     pub(super) sets: BTreeMap<&'static str, Vec<(Moment, Cell)>>,
-    /// By column and site.
-    pub(super) added: BTreeMap<(&'static str, usize), i64>,
+    /// By column.
+    pub(super) added: BTreeMap<&'static str, Vec<(Moment, i64)>>,
 }
 
 /// All rows of a database, by name.
@@ -163,7 +163,7 @@ impl Ledger {
                     story.sets.entry(column).or_default().push((moment, cell));
                 }
                 What::Added(column, amount) => {
-                    *story.added.entry((column, site)).or_default() += amount;
+                    story.added.entry(column).or_default().push((moment, amount));
                 }
             }
         }
@@ -341,8 +341,8 @@ impl Ledger {
     ) {
         let sets = story.sets.get(column).map_or(&[][..], Vec::as_slice);
         let ([(_, Cell::Number(begun))], Cell::Number(count)) = (sets, cell) else { return };
-        let of_column = story.added.iter().filter(|((known, _), _)| *known == column);
-        let added: i64 = of_column.map(|(_, amount)| amount).sum();
+        let added = story.added.get(column).into_iter().flatten();
+        let added: i64 = added.map(|(_, amount)| amount).sum();
         if story.ends.is_empty() && *count != begun + added {
             wrong.push(format!(
                 "{row}.{column} is {count}, and began with {begun}, to which {added} was added"

@@ -14,7 +14,7 @@ struct Voice {
     /// By column: when, what, and whether the row began with it.
     sets: BTreeMap<String, Vec<(Stamp, Cell, bool)>>,
     deletes: Vec<Stamp>,
-    added: BTreeMap<String, i64>,
+    added: BTreeMap<String, Vec<(Stamp, i64)>>,
 }
 
 /// See the module.
@@ -104,7 +104,7 @@ impl Voice {
                     sets.push((said.stamp, cell(value), begins));
                 }
                 Told::Added(Value::Integer(amount)) => {
-                    *self.added.entry(column.clone()).or_default() += amount;
+                    self.added.entry(column.clone()).or_default().push((said.stamp, *amount));
                 }
                 Told::Added(_) => {}
             }
@@ -158,8 +158,11 @@ impl Judged<'_> {
             if *kind != Kind::Counter {
                 continue;
             }
-            let done = story.added.get(&(*column, site)).copied().unwrap_or(0);
-            let mut published = voice.added.get(*column).copied().unwrap_or(0);
+            let own = story.added.get(column).into_iter().flatten();
+            let own: Vec<_> = own.filter(|(moment, _)| moment.site == site).collect();
+            let told = voice.added.get(*column).map_or(&[][..], Vec::as_slice);
+            let done: i64 = own.iter().map(|(_, amount)| amount).sum();
+            let mut published: i64 = told.iter().map(|(_, amount)| amount).sum();
             if birth.site == site
                 && let Some([(_, Cell::Number(as_published), _)]) =
                     voice.sets.get(*column).map(Vec::as_slice)
@@ -169,8 +172,12 @@ impl Judged<'_> {
                 published += as_published - begun;
             }
             if done != published {
+                let own = own.iter().map(|(m, amount)| format!("{amount} at {:?}", m.at));
+                let told = told.iter().map(|(stamp, amount)| format!("{amount} at {stamp}"));
                 wrong.push(format!(
-                    "site {site} added {done} to {name}.{column} and published {published}"
+                    "site {site} added {done} to {name}.{column} and published {published}:\n  {}\n  {}",
+                    own.collect::<Vec<_>>().join(", "),
+                    told.collect::<Vec<_>>().join(", ")
                 ));
             }
         }
@@ -217,7 +224,8 @@ impl Judged<'_> {
 fn sites(story: &Story) -> BTreeSet<usize> {
     let sets = story.sets.values().flatten().map(|(moment, _)| moment.site);
     let moments = story.births.iter().chain(&story.ends).map(|moment| moment.site);
-    sets.chain(moments).chain(story.added.keys().map(|(_, site)| *site)).collect()
+    let added = story.added.values().flatten().map(|(moment, _)| moment.site);
+    sets.chain(moments).chain(added).collect()
 }
 
 /// The name of a row, if this tells it.

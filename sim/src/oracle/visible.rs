@@ -264,3 +264,78 @@ fn mark(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fold::{Said, Told, What};
+    use super::*;
+    use conflict::Rule;
+
+    const SHAPES: &[Shape] = &[
+        Shape { table: "a", key: &["id"], unique: &["code"], parents: &[], at_least: None },
+        Shape {
+            table: "b",
+            key: &["id"],
+            unique: &[],
+            parents: &[("a", "a")],
+            at_least: Some(("n", 0)),
+        },
+    ];
+
+    fn stamp(time: u64, site: u8) -> Stamp {
+        Stamp { time, site: SiteId::from_bytes([site; 16]) }
+    }
+
+    fn said(table: &str, id: i64, stamp: Stamp, what: What) -> Said {
+        let row = Id { table: table.into(), key: vec![Part::Number(id)], birth: None };
+        Said { stamp, row, what, refers: BTreeMap::new() }
+    }
+
+    fn insert(columns: &[(&str, Value)]) -> What {
+        let set = |(column, value): &(&str, Value)| {
+            ((*column).to_owned(), Told::Set(value.clone(), Rule::LastWriter))
+        };
+        What::Insert(columns.iter().map(set).collect())
+    }
+
+    fn seen(all: &[Said]) -> Visible {
+        let columns = |names: &[&str]| -> BTreeMap<String, Value> {
+            names.iter().map(|name| ((*name).to_owned(), Value::Null)).collect()
+        };
+        let columns =
+            [("a".to_owned(), columns(&["id", "code"])), ("b".to_owned(), columns(&["id", "a", "n"]))];
+        let codes = [(stamp(0, 2).site, "uptown".to_owned())];
+        visible(&Fold::new(all), SHAPES, &columns.into(), &codes.into())
+    }
+
+    fn code(seen: &Visible, id: i64) -> Option<&Value> {
+        seen.rows.get(&("a".to_owned(), vec![Part::Number(id)]))?.get("code")
+    }
+
+    #[test]
+    fn the_least_rank_keeps_a_value_and_the_other_is_marked() {
+        let later = said("a", 1, stamp(9, 2), insert(&[("code", Value::text("x"))]));
+        let first = said("a", 2, stamp(5, 1), insert(&[("code", Value::text("x"))]));
+        let seen = seen(&[later, first]);
+        assert_eq!(code(&seen, 2), Some(&Value::text("x")));
+        assert_eq!(code(&seen, 1), Some(&Value::text("x~uptown~1")));
+        assert_eq!((seen.marked, seen.kept, seen.parked.len()), (1, 0, 0));
+    }
+
+    #[test]
+    fn a_dead_parent_is_there_as_long_as_a_child_is_seen() {
+        let parent = said("a", 1, stamp(1, 1), insert(&[("code", Value::Null)]));
+        let gone = said("a", 1, stamp(4, 1), What::Delete);
+        let n = |n| said("b", 7, stamp(5, 2), insert(&[("a", Value::Integer(1)), ("n", Value::Integer(n))]));
+        assert!(seen(&[parent.clone(), gone.clone()]).rows.is_empty());
+        let kept = seen(&[parent.clone(), gone.clone(), n(0)]);
+        assert_eq!((kept.rows.len(), kept.kept), (2, 1));
+        // A child that is held back itself keeps nobody.
+        let parked = seen(&[parent.clone(), gone, n(-1)]);
+        assert_eq!((parked.rows.len(), parked.kept, parked.parked.len()), (0, 0, 1));
+        // Nor is one seen whose parent is not.
+        let orphan = seen(&[n(0)]);
+        assert_eq!((orphan.rows.len(), orphan.parked.len()), (0, 1));
+        assert_eq!(seen(&[parent, n(3)]).rows.len(), 2);
+    }
+}

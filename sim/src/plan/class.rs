@@ -64,6 +64,7 @@ impl Fault {
             | Self::Burned(_)
             | Self::Flipped { .. }
             | Self::Forged { .. }
+            | Self::Meddled(_)
             | Self::Undone(_)
             | Self::PutBack(..)
             | Self::Cloned { .. }

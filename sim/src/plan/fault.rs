@@ -104,6 +104,8 @@ pub enum Fault {
         /// Who asks.
         asker: At,
     },
+    /// A member publishes changes of tables that nobody shares.
+    Meddled(At),
     /// The PC stays off for so many days.
     Absence(At, u32),
     /// Fire, or a disk that is lost: the site never comes back.
@@ -204,6 +206,7 @@ impl Fault {
             // F36 and F39 are counted where columns came, or went.
             Self::Upgraded(_) => &[37],
             Self::Forged { .. } => &[48],
+            Self::Meddled(_) => &[52],
             Self::Absence(_, days) if days >= 60 => &[30],
             Self::StaleWal(_) => &[33],
             Self::Missing(_) | Self::Emptied(_) => &[35],
@@ -278,6 +281,7 @@ impl Fault {
             | Self::NewAddress(_)
             | Self::Bulk(_)
             | Self::Upgraded(_)
+            | Self::Meddled(_)
             | Self::Unappliable(_)
             | Self::Burned(_) => 5,
         };
@@ -329,6 +333,7 @@ impl Fault {
             | Self::LongReader(a)
             | Self::Unappliable(a)
             | Self::Upgraded(a)
+            | Self::Meddled(a)
             | Self::Absence(a, _)
             | Self::Burned(a)
             | Self::Undone(a)
@@ -386,6 +391,7 @@ impl Fault {
             Self::LongReader(_) => "the application reads for an hour, then writes",
             Self::Unappliable(_) => "a batch that no mirror can take",
             Self::Upgraded(_) => "the application is upgraded, and moves its schema",
+            Self::Meddled(_) => "a member publishes changes of tables that nobody shares",
             Self::Forged { .. } => "a batch is forged where it is carried",
             Self::Absence(..) => "the PC stays off",
             Self::Burned(_) => "fire",

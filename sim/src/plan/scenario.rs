@@ -111,6 +111,7 @@ pub const KINDS: &[Kind] = &[
     kind("absence", 1, 1, |at, random| Fault::Absence(at[0], 1 + random.below(2) as u32)),
     apart("upgraded", 1, |at, _| Fault::Upgraded(at[0])),
     apart("forged-batch", 3, |at, _| Fault::Forged { carrier: at[0], origin: at[1], asker: at[2] }),
+    apart("meddled", 1, |at, _| Fault::Meddled(at[0])),
     apart("fuse-merge", 1, |at, random| Fault::FuseIn(at[0], Step::Merge, few(random))),
     apart("disk-lost", 1, |at, _| Fault::Burned(at[0])),
     apart("undone", 1, |at, _| Fault::Undone(at[0])),
@@ -304,8 +305,9 @@ pub const SCENARIOS: &[Scenario] = &[
         life: SHARED,
         ..scenario(
             "shared-forgery",
-            "all sites write one database, and who carries batches damages or forges them",
-            &["flipped-batch", "forged-batch", "shifts", "isolated", "plug"],
+            "all sites write one database; carriers forge batches, and members publish what no node \
+             would",
+            &["flipped-batch", "forged-batch", "meddled", "shifts", "isolated", "plug"],
         )
     },
     Scenario {
@@ -363,6 +365,7 @@ pub const SCENARIOS: &[Scenario] = &[
                 "frozen-clock",
                 "flipped-batch",
                 "forged-batch",
+                "meddled",
                 "lock-held",
                 "bulk",
                 "long-reader",
