@@ -70,6 +70,13 @@ impl Drive<'_> {
     /// Writes another batch in the place of one that a site carries for the origin, while that PC is
     /// off: all but the origin's signature is as it should be. Whether there was such a batch.
     pub(crate) fn forge(&mut self, site: At, origin: At, sequence: u64) -> bool {
+        let frame = self.frame(site, origin, sequence);
+        let forged = frame.and_then(|frame| forged(&frame));
+        forged.is_some_and(|forged| self.rewrite(site, origin, sequence, &forged))
+    }
+
+    /// Puts a batch into a journal, and all hashes as they follow from it.
+    pub(crate) fn rewrite(&mut self, site: At, origin: At, sequence: u64, batch: &[u8]) -> bool {
         let number = self.in_branch(site, origin, |_, number, branch| Ok((number, branch)));
         let Some((number, branch)) = number else { return false };
         let path = self.node_db(site);
@@ -84,11 +91,8 @@ impl Drive<'_> {
                 let Some(frame) = frame(before)? else { return Ok(false) };
                 line = line.extend(&frame);
             }
-            let Some(forged) = frame(sequence)?.and_then(|frame| forged(&frame)) else {
-                return Ok(false);
-            };
             let sql = "UPDATE batch SET frame = ?3 WHERE branch = ?1 AND sequence = ?2";
-            connection.execute(sql, (number, sequence, &forged))?;
+            connection.execute(sql, (number, sequence, batch))?;
             for at in sequence.. {
                 let Some(frame) = frame(at)? else { break };
                 line = line.extend(&frame);

@@ -16,9 +16,10 @@ use std::collections::BTreeMap;
 /// smuggled in.
 const OTHERS: [&str; 3] = ["_holdfast", "sqlite_", "smuggled"];
 
-/// Reads all that a site's `node.db` has; `chunks` gives those of a base.
+/// Reads what a site's `node.db` has of the wanted origins' branches; `chunks` gives those of a base.
 pub(super) fn read(
     connection: &Connection,
+    mut wanted: impl FnMut(SiteId) -> bool,
     chunks: impl Fn(BranchId) -> BTreeMap<i64, Vec<u8>>,
 ) -> Result<Vec<Said>, String> {
     let tell = |error: rusqlite::Error| error.to_string();
@@ -31,6 +32,9 @@ pub(super) fn read(
         let number: i64 = row.get(0).map_err(tell)?;
         let branch = BranchId(row.get(1).map_err(tell)?);
         let site = origin(&row.get::<_, Vec<u8>>(2).map_err(tell)?).map_err(tell)?;
+        if !wanted(site) {
+            continue;
+        }
         let reader = Reader { connection, number, site };
         if row.get::<_, i64>(3).map_err(tell)? > 0 {
             reader.base(&chunks(branch), &mut all)?;

@@ -119,28 +119,32 @@ impl Drive<'_> {
         self.broken(check, format!("{} faults of {whose}:\n{told}\n{explained}", wrong.len()))
     }
 
-    /// What all sites said, by a journal that nobody damaged.
+    /// What all sites said, each branch by a journal in which nobody damaged it.
     fn said(&self) -> Checked<Vec<Said>> {
-        let whole = |at: &At| {
-            let rotten = self.places().into_iter().any(|of| self.checker.is_rotten(*at, of));
-            !self.shops[at.0].burned && !rotten
-        };
-        let at = self.places().into_iter().find(whole).unwrap_or(At(0));
-        let name = self.name(at);
-        let read = self
-            .world
-            .disk(name)
-            .look(&self.node_db(at))
-            .map_err(|error| error.to_string())
-            .and_then(|connection| {
-                super::said::read(&connection, |branch| {
-                    self.chunks(at, &self.world.base(name, branch))
-                })
-            });
-        read.map_err(|what| {
-            let what = format!("{name}'s journal can't be read: {what}");
-            self.broken("E: journals are whole", what)
-        })
+        let (mut all, mut read) = (Vec::new(), BTreeSet::new());
+        for at in self.places() {
+            if self.shops[at.0].burned {
+                continue;
+            }
+            let name = self.name(at);
+            let wanted = |origin: SiteId| {
+                let of = self.checker.site(origin);
+                !of.is_some_and(|of| self.checker.is_rotten(at, of)) && read.insert(origin)
+            };
+            let chunks = |branch| self.chunks(at, &self.world.base(name, branch));
+            let looked = self.world.disk(name).look(&self.node_db(at));
+            let said = looked
+                .map_err(|error| error.to_string())
+                .and_then(|connection| super::said::read(&connection, wanted, chunks));
+            match said {
+                Ok(said) => all.extend(said),
+                Err(what) => {
+                    let what = format!("{name}'s journal can't be read: {what}");
+                    return Err(self.broken("E: journals are whole", what));
+                }
+            }
+        }
+        Ok(all)
     }
 
     /// What one site's file holds, and what it should.

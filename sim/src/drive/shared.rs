@@ -122,6 +122,7 @@ impl Drive<'_> {
                 }
             }
             self.ruled = self.held(at, at).unwrap_or(0);
+            self.in_ledger(crate::oracle::Ledger::rules_are_set);
         } else {
             self.open_clerk(at, false);
         }

@@ -113,6 +113,8 @@ impl Drive<'_> {
         let carried = self.hand_over(origin, carrier).await?;
         self.shut_down(origin).await?;
         self.shut_down(carrier).await?;
+        let next = held.map_or(1, |held| held + 1);
+        let whole = self.frame(carrier, origin, next);
         let flipped = match held {
             Some(held) if carried => match harm {
                 Harm::Flipped => self.damage(carrier, origin, held + 1),
@@ -136,10 +138,21 @@ impl Drive<'_> {
                 ),
             ));
         }
+        if let (Harm::Forged, true, Some(whole)) = (harm, flipped, whole) {
+            // A bit stays flipped; what was forged would be a fork for good.
+            self.note_standing().await;
+            self.shut_down(carrier).await?;
+            if !self.rewrite(carrier, origin, next, &whole) {
+                return Err(self.broken("a journal can be edited", self.name(carrier)));
+            }
+            self.start(carrier).await?;
+        }
         self.hold(&sites, false);
         self.start(origin).await?;
-        if flipped {
-            self.checker.rotten(carrier, origin);
+        match harm {
+            Harm::Flipped if flipped => self.checker.rotten(carrier, origin),
+            Harm::Forged if flipped => self.start_others_anew(carrier).await?,
+            _ => {}
         }
         Ok(if flipped { Begun::Over } else { Begun::NotNow })
     }

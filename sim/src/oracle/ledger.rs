@@ -137,12 +137,14 @@ pub struct Ledger {
     deeds: u64,
     /// A clock was wrong at some time: stamps are near no time of the world's.
     timeless: bool,
+    /// The last deed before all rules were set: what was added until then may be told otherwise.
+    pub(super) ruled: u64,
 }
 
 impl Ledger {
     /// An empty one of these tables.
     pub fn new(tables: &'static [Known]) -> Self {
-        Self { tables, stories: BTreeMap::new(), outages: BTreeMap::new(), deeds: 0, timeless: false }
+        Self { tables, stories: BTreeMap::new(), outages: BTreeMap::new(), deeds: 0, timeless: false, ruled: 0 }
     }
 
     /// A transaction was committed.
@@ -182,6 +184,11 @@ impl Ledger {
         if let Some((_, until @ None)) = self.outages.entry(site).or_default().last_mut() {
             *until = Some(at);
         }
+    }
+
+    /// All rules are set.
+    pub fn rules_are_set(&mut self) {
+        self.ruled = self.deeds;
     }
 
     /// A clock is wrong: from now on nothing is judged by when it was.

@@ -160,6 +160,9 @@ impl Judged<'_> {
             }
             let own = story.added.get(column).into_iter().flatten();
             let own: Vec<_> = own.filter(|(moment, _)| moment.site == site).collect();
+            if own.iter().any(|(moment, _)| moment.order <= ledger.ruled) {
+                continue;
+            }
             let told = voice.added.get(*column).map_or(&[][..], Vec::as_slice);
             let done: i64 = own.iter().map(|(_, amount)| amount).sum();
             let mut published: i64 = told.iter().map(|(_, amount)| amount).sum();
