@@ -16,14 +16,38 @@ use std::collections::BTreeMap;
 /// smuggled in.
 const OTHERS: [&str; 3] = ["_holdfast", "sqlite_", "smuggled"];
 
+/// What all journals together say.
+#[derive(Debug, Default)]
+pub(super) struct Journals {
+    /// All changes.
+    pub said: Vec<Said>,
+    /// By origin and stamp, which batch it was that bears the stamp.
+    batches: BTreeMap<(SiteId, u64), u64>,
+    /// By origin, and from which of its batches on, what it had merged of whom.
+    heard: BTreeMap<(SiteId, SiteId), Vec<(u64, u64)>>,
+}
+
+impl Journals {
+    /// Whether the site that made one change had merged the other before. What bears a stamp of its
+    /// own, beside its batch's, is not known here: then it is not said so.
+    pub fn had_merged(&self, later: Version, earlier: Version) -> bool {
+        let at = |version: Version| {
+            self.batches.get(&(version.origin, version.timestamp.as_u64())).copied()
+        };
+        let (Some(later_at), Some(earlier_at)) = (at(later), at(earlier)) else { return false };
+        let heard = self.heard.get(&(later.origin, earlier.origin)).into_iter().flatten();
+        heard.take_while(|(from, _)| *from <= later_at).any(|(_, to)| *to >= earlier_at)
+    }
+}
+
 /// Reads what a site's `node.db` has of the wanted origins' branches; `chunks` gives those of a base.
 pub(super) fn read(
     connection: &Connection,
     mut wanted: impl FnMut(SiteId) -> bool,
     chunks: impl Fn(BranchId) -> BTreeMap<i64, Vec<u8>>,
-) -> Result<Vec<Said>, String> {
+    journals: &mut Journals,
+) -> Result<(), String> {
     let tell = |error: rusqlite::Error| error.to_string();
-    let mut all = Vec::new();
     let mut branches = connection
         .prepare("SELECT number, branch, opening, base FROM branch ORDER BY number")
         .map_err(tell)?;
@@ -36,12 +60,22 @@ pub(super) fn read(
             continue;
         }
         let reader = Reader { connection, number, site };
+        let all = &mut *journals;
         if row.get::<_, i64>(3).map_err(tell)? > 0 {
-            reader.base(&chunks(branch), &mut all)?;
+            reader.base(&chunks(branch), &mut all.said)?;
         }
-        reader.batches(&mut all)?;
+        reader.batches(all)?;
     }
-    Ok(all)
+    Ok(())
+}
+
+/// Whose branch that is.
+fn origin_of(connection: &Connection, branch: BranchId) -> Result<Option<SiteId>, String> {
+    let opening: Option<Vec<u8>> = connection
+        .query_row("SELECT opening FROM branch WHERE branch = ?1", [branch.0], |row| row.get(0))
+        .optional()
+        .map_err(|error| error.to_string())?;
+    opening.map(|opening| origin(&opening).map_err(|error| error.to_string())).transpose()
 }
 
 struct Reader<'a> {
@@ -83,7 +117,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn batches(&self, all: &mut Vec<Said>) -> Result<(), String> {
+    fn batches(&self, all: &mut Journals) -> Result<(), String> {
         let tell = |error: rusqlite::Error| error.to_string();
         let mut schemas: BTreeMap<u64, Schema> = BTreeMap::new();
         let mut batches = self
@@ -104,8 +138,14 @@ impl Reader<'_> {
                 }
                 SchemaReference::At(at) => at.0,
             };
+            all.batches.insert((self.site, stamp.as_u64()), sequence);
+            for (branch, to) in &body.dependencies {
+                if let Some(other) = origin_of(self.connection, *branch)? {
+                    all.heard.entry((self.site, other)).or_default().push((sequence, to.0));
+                }
+            }
             let schema = schemas.get(&at).ok_or("a batch in an unknown schema")?;
-            self.body(body, schema, stamp, all)?;
+            self.body(body, schema, stamp, &mut all.said)?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What must hold of a shared database: its files are whole and their foreign keys too, at every
 //! look; at rest all are alike, and hold what the applications did.
 
+use super::said::Journals;
 use crate::drive::{Checked, Drive};
 use crate::oracle::fold::{Fold, Id, Part, Said, Told, What, part};
 use crate::oracle::published::Published;
@@ -10,6 +11,8 @@ use crate::outcome::Failure;
 use crate::plan::At;
 use crate::workload::clerk::{SHAPES, TABLES};
 use conflict::{SiteId, Value};
+use node::shared::conflicts::Detail;
+use node::shared::conflicts::list::{self, Conflict};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,16 +58,17 @@ impl Drive<'_> {
     /// B: all files are alike, and hold what the applications did: what all sites said, folded by
     /// stamp, and said is what was done.
     pub(crate) async fn look_at_shared_content(&mut self) -> Checked {
-        let said = self.said()?;
+        let journals = self.said()?;
+        let said = &journals.said;
         let site = |id| self.checker.site(id).map(|at| at.0);
-        let published = Published::new(&said, TABLES, site);
+        let published = Published::new(said, TABLES, site);
         let wrong = self.in_ledger(|ledger| published.judge(ledger));
-        let wrong = [wrong, backfills(&said)].concat();
+        let wrong = [wrong, backfills(said)].concat();
         if !wrong.is_empty() {
             let check = "A: what was done is published, and nothing else";
             return Err(self.judged(check, "what was published", &wrong).await);
         }
-        let fold = Fold::new(&said);
+        let fold = Fold::new(said);
         let mut first: Option<(At, oracle::Content)> = None;
         for at in self.places() {
             if self.shops[at.0].burned {
@@ -76,6 +80,11 @@ impl Drive<'_> {
                 Err(error) => return Err(self.broken("E: files can be read", error.to_string())),
             };
             let Looked { content, rows, seen, differs } = looked;
+            let told = self.no_conflicts(at, &journals);
+            if !told.is_empty() {
+                let check = "H: what is listed as a conflict is one";
+                return Err(self.judged(check, &format!("{name}'s list"), &told).await);
+            }
             if !differs.is_empty() {
                 let check = "B: a shared database is what follows from all that was said";
                 return Err(self.judged(check, &format!("{name}'s file"), &differs).await);
@@ -91,7 +100,7 @@ impl Drive<'_> {
             }
             match &first {
                 None => {
-                    self.note_met(&said, &seen);
+                    self.note_met(said, &seen);
                     first = Some((at, content));
                 }
                 Some((other, same)) if *same != content => {
@@ -120,8 +129,8 @@ impl Drive<'_> {
     }
 
     /// What all sites said, each branch by a journal in which nobody damaged it.
-    fn said(&self) -> Checked<Vec<Said>> {
-        let (mut all, mut read) = (Vec::new(), BTreeSet::new());
+    fn said(&self) -> Checked<Journals> {
+        let (mut journals, mut read) = (Journals::default(), BTreeSet::new());
         for at in self.places() {
             if self.shops[at.0].burned {
                 continue;
@@ -135,16 +144,38 @@ impl Drive<'_> {
             let looked = self.world.disk(name).look(&self.node_db(at));
             let said = looked
                 .map_err(|error| error.to_string())
-                .and_then(|connection| super::said::read(&connection, wanted, chunks));
-            match said {
-                Ok(said) => all.extend(said),
-                Err(what) => {
-                    let what = format!("{name}'s journal can't be read: {what}");
-                    return Err(self.broken("E: journals are whole", what));
-                }
+                .and_then(|connection| {
+                    super::said::read(&connection, wanted, chunks, &mut journals)
+                });
+            if let Err(what) = said {
+                let what = format!("{name}'s journal can't be read: {what}");
+                return Err(self.broken("E: journals are whole", what));
             }
         }
-        Ok(all)
+        Ok(journals)
+    }
+
+    /// What a site lists as a conflict, though who won had merged what lost before: it was replaced
+    /// by somebody who knew.
+    fn no_conflicts(&self, at: At, journals: &Journals) -> Vec<String> {
+        let looked = self.world.disk(self.name(at)).look(&self.node_db(at));
+        let listed = looked.ok().and_then(|connection| list::undecided(&connection).ok());
+        let Some(listed) = listed else {
+            return vec!["it can't be read".to_owned()];
+        };
+        let mut wrong = Vec::new();
+        for Conflict { table, kind, detail, .. } in listed {
+            let Detail::Lost { loser, winner } = detail else { continue };
+            // A site's own application may not have seen what its node had merged.
+            let own = self.checker.site(winner.version.origin) == Some(at);
+            if !own && journals.had_merged(winner.version, loser.version) {
+                wrong.push(format!(
+                    "{} in {table}: {loser:?} lost to {winner:?}, which had merged it",
+                    kind.as_str()
+                ));
+            }
+        }
+        wrong
     }
 
     /// What one site's file holds, and what it should.
