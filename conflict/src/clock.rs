@@ -41,6 +41,9 @@ pub struct TimestampError(pub u64);
 const FIRST_MILLISECOND: i64 = 1_704_067_200_000;
 /// The last physical time of a timestamp that fits a signed 64-bit integer.
 const LAST_MILLISECOND: i64 = FIRST_MILLISECOND + (1 << 41) - 1;
+/// The latest time that a clock is believed: what it stamps then leaves room above for others to
+/// build upon, and for this site to go on.
+const LAST_BELIEVED: i64 = LAST_MILLISECOND - (1 << 27);
 const COUNTER_BITS: u32 = 22;
 
 impl Timestamp {
@@ -130,7 +133,7 @@ impl Clock {
     /// # Errors
     /// The end of the format is reached.
     pub fn stamp(&mut self, now: WallTime) -> Result<Timestamp, ClockError> {
-        self.generator.set_current_timestamp(now.0.clamp(FIRST_MILLISECOND, LAST_MILLISECOND));
+        self.generator.set_current_timestamp(now.0.clamp(FIRST_MILLISECOND, LAST_BELIEVED));
         if let Some(issued) = self.generator.next_timestamp() {
             return Ok(Timestamp(issued.as_u64()));
         }
@@ -196,6 +199,14 @@ mod tests {
         assert_eq!(clock.stamp_noted(earlier, NOON).unwrap().wall_time(), earlier);
         let tomorrow = WallTime(NOON.0 + 86_400_000);
         assert_eq!(clock.stamp_noted(tomorrow, NOON).unwrap().wall_time(), NOON);
+    }
+
+    #[test]
+    fn a_clock_beyond_the_format_leaves_room_above() {
+        let mut clock = Clock::restore(Timestamp::ZERO).unwrap();
+        let far = clock.stamp(WallTime(4_070_908_800_000)).unwrap();
+        assert!(Timestamp::MAX.0 - far.0 > 1 << 48);
+        assert!(clock.stamp(NOON).unwrap() > far);
     }
 
     #[test]

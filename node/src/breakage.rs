@@ -19,11 +19,23 @@ pub enum Breakage {
     AppliedTwice,
     /// What a peer sent is believed without its hash and signature.
     HashUnchecked,
+    /// Of two changes of one row that bear the same time the one that came first stays.
+    TieByArrival,
+    /// A deleted row is forgotten as soon as it is gone from its table.
+    TombstoneForgotten,
+    /// What another site added counts twice.
+    CounterTwice,
+    /// Of a row that is parked nothing is kept.
+    ParkedDropped,
+    /// Who has a unique value first at this site keeps it.
+    UniqueByArrival,
+    /// Batches are merged whether or not what they build upon is.
+    NotCausal,
 }
 
 impl Breakage {
     /// All, with the names by which they are asked for.
-    pub const ALL: [(&'static str, Self); 7] = [
+    pub const ALL: [(&'static str, Self); 13] = [
         ("journal-at-normal", Self::JournalAtNormal),
         ("acknowledged-early", Self::AcknowledgedEarly),
         ("cursor-before-data", Self::CursorBeforeData),
@@ -31,7 +43,26 @@ impl Breakage {
         ("replace-unseen", Self::ReplaceUnseen),
         ("applied-twice", Self::AppliedTwice),
         ("hash-unchecked", Self::HashUnchecked),
+        ("tie-by-arrival", Self::TieByArrival),
+        ("tombstone-forgotten", Self::TombstoneForgotten),
+        ("counter-twice", Self::CounterTwice),
+        ("parked-dropped", Self::ParkedDropped),
+        ("unique-by-arrival", Self::UniqueByArrival),
+        ("not-causal", Self::NotCausal),
     ];
+
+    /// Whether it is one of what sites that write one database make of their changes.
+    pub const fn is_of_merging(self) -> bool {
+        matches!(
+            self,
+            Self::TieByArrival
+                | Self::TombstoneForgotten
+                | Self::CounterTwice
+                | Self::ParkedDropped
+                | Self::UniqueByArrival
+                | Self::NotCausal
+        )
+    }
 
     /// Whether this process has it.
     #[cfg(not(feature = "breakages"))]
@@ -50,10 +81,25 @@ impl Breakage {
 #[cfg(feature = "breakages")]
 pub use chosen::set;
 
+/// [`Breakage::UniqueByArrival`]: the how-manieth of all rows that a site came to know this one was.
+#[cfg(feature = "breakages")]
+pub fn arrival(site: &[u8], row: String) -> u64 {
+    chosen::arrival(site, row)
+}
+
 #[cfg(feature = "breakages")]
 mod chosen {
     use super::Breakage;
+    use std::collections::BTreeMap;
     use std::sync::{Mutex, PoisonError};
+
+    static ARRIVALS: Mutex<BTreeMap<(Vec<u8>, String), u64>> = Mutex::new(BTreeMap::new());
+
+    pub(super) fn arrival(site: &[u8], row: String) -> u64 {
+        let mut arrivals = ARRIVALS.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = arrivals.len() as u64 + 1;
+        *arrivals.entry((site.to_vec(), row)).or_insert(next)
+    }
 
     static CHOSEN: Mutex<Option<Breakage>> = Mutex::new(None);
 

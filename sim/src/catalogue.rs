@@ -6,7 +6,7 @@
 pub enum Stage {
     /// The node meets it today.
     Now,
-    /// Waits for shared mode.
+    /// The node meets it today where sites write one database: it belongs to `shared-mix`.
     Shared,
     /// Waits for verification, moving schemas and refilling what is damaged.
     Trust,

@@ -62,7 +62,20 @@ impl Book<'_> {
             (false, Some(rank)) => (Life::Dead, rank),
             (_, None) => (Life::Unborn, state.greatest().ok_or(DeskError::Unknown("empty row"))?),
         };
+        #[cfg(feature = "breakages")]
+        let rank = self.by_arrival(row, rank);
         Ok(Meant { life, rank, values, references, remembered: Vec::new() })
+    }
+
+    /// [`crate::breakage::Breakage::UniqueByArrival`].
+    #[cfg(feature = "breakages")]
+    fn by_arrival(&self, row: &RowId, rank: Version) -> Version {
+        if !crate::breakage::Breakage::UniqueByArrival.is_on() {
+            return rank;
+        }
+        let order = crate::breakage::arrival(self.local.site.as_bytes(), format!("{row:?}"));
+        let ranked = |timestamp| Version { timestamp, ..rank };
+        conflict::Timestamp::try_from(order).map_or(rank, ranked)
     }
 
     /// What a row of these values refers to, and whether it says itself which row of a key it means.

@@ -1,13 +1,14 @@
 //! Merging changes into a [`Book`], and settling what the application should see then. Nothing is
 //! written to the application's file here: rows that do not stand there as they should are noted.
 
-use super::book::{Book, Entry, Horizon, ParentBirth};
+use super::book::{Book, Entry, Horizon, ParentBirth, Stored};
 use super::conflicts::{self, Context};
 use super::meant::As;
 use super::{DeskError, MergedId, keep_mark, rekey};
+use crate::breakage::Breakage;
 use crate::capture::{Images, PackedKey, pack};
 use crate::store::StoreError;
-use conflict::row::{Change, Column, Lost};
+use conflict::row::{Assignment, Change, Column, Lost, RowState};
 use conflict::visible::{Outcome, RowId, Settled, Shown, settle};
 use conflict::{Value, Version};
 use rusqlite::params;
@@ -42,7 +43,13 @@ impl Book<'_> {
         self.touch(id)?;
         let mut open = self.open.borrow_mut();
         let stored = open.entry(id.clone()).or_default().now.get_or_insert_default();
+        if Breakage::TieByArrival.is_on() && is_tie(&stored.state, version) {
+            return Ok(Vec::new());
+        }
         let lost = stored.state.merge(version, change);
+        if Breakage::CounterTwice.is_on() && version.origin != self.local.site {
+            add_again(&mut stored.state, version, change);
+        }
         for (column, birth) in parents {
             let parent = ParentBirth { column: *column, set: version, birth: *birth };
             if !stored.parents.contains(&parent) {
@@ -83,6 +90,7 @@ impl Book<'_> {
         }
         for (id, entry) in self.open.borrow_mut().iter_mut() {
             match &mut entry.now {
+                Some(now) if is_lost(now) => self.remove(id)?,
                 Some(now) if entry.before.as_ref() != Some(now) => {
                     now.compact(self.stable);
                     self.save(id, now)?;
@@ -247,5 +255,32 @@ impl Book<'_> {
             key.as_bytes()
         ])?;
         Ok(())
+    }
+}
+
+/// [`Breakage::TieByArrival`]: whether another site's change of that very time was merged last.
+fn is_tie(state: &RowState, version: Version) -> bool {
+    state.greatest().is_some_and(|greatest| {
+        greatest.timestamp == version.timestamp && greatest.origin != version.origin
+    })
+}
+
+/// [`Breakage::CounterTwice`].
+fn add_again(state: &mut RowState, version: Version, change: &Change) {
+    if let (Change::Update(columns), Ok(timestamp)) = (change, version.timestamp.successor()) {
+        let adds = columns.iter().filter(|(_, how)| matches!(how, Assignment::Add(_)));
+        let again = Change::Update(adds.cloned().collect());
+        if again != Change::Update(Vec::new()) {
+            state.merge(Version { timestamp, ..version }, &again);
+        }
+    }
+}
+
+/// [`Breakage::TombstoneForgotten`], [`Breakage::ParkedDropped`].
+fn is_lost(stored: &Stored) -> bool {
+    match stored.outcome.as_ref().map(|outcome| &outcome.shown) {
+        Some(Shown::Hidden) => Breakage::TombstoneForgotten.is_on(),
+        Some(Shown::Parked(_)) => Breakage::ParkedDropped.is_on(),
+        _ => false,
     }
 }

@@ -11,6 +11,7 @@ mod crash;
 mod damage;
 mod journals;
 mod look;
+mod said;
 mod shared;
 mod standstill;
 
@@ -85,6 +86,11 @@ impl Checker {
         if let Ok(id) = uuid::Uuid::parse_str(&status.site_id) {
             self.ids.insert(SiteId::from_bytes(id.into_bytes()), at);
         }
+    }
+
+    /// The names of sites as they stand in marks.
+    pub fn codes(&self, name: impl Fn(At) -> String) -> BTreeMap<SiteId, String> {
+        self.ids.iter().map(|(id, at)| (*id, name(*at))).collect()
     }
 
     /// Whose id that is.

@@ -31,7 +31,9 @@ impl Drive<'_> {
                 let even = holding.durable == 0 || holding.applied >= holding.visible;
                 // Nor beyond a batch that somebody damaged in that journal: nothing refills it yet, and
                 // that it stops there is what is asked of it.
-                let stuck = self.checker.is_rotten(*site, origin);
+                // Where all write one database, what builds upon it stops as well.
+                let stuck = self.checker.is_rotten(*site, origin)
+                    || (self.plan.life.shared && self.checker.was_damaged());
                 let copy = (*site, origin);
                 if origin == *site || !well || even || stuck {
                     self.checker.standing.remove(&copy);

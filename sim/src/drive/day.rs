@@ -43,6 +43,9 @@ impl Drive<'_> {
                 (false, _) => Access::Direct,
             };
             self.world.site_with(name, access).await;
+            if self.plan.clocks_agree() {
+                self.world.set_clock_error(name, 0);
+            }
             self.set_condition(at, Condition::On);
             self.checker.know(at, &self.world.status(name).await);
         }
@@ -284,6 +287,7 @@ impl Drive<'_> {
             }
             if let Some(clerk) = shop.clerk.clone() {
                 clerk.lock().act();
+                self.duel(at);
             }
             let shop = &mut self.shops[at.0];
             if shop.condition == Condition::NodeDown {
@@ -301,8 +305,12 @@ impl Drive<'_> {
         let shop = &self.shops[at.0];
         let of_clerk =
             shop.clerk.as_ref().and_then(|clerk| clerk.lock().complaints().first().cloned());
+        if let Some(complaint) = of_clerk {
+            let what = format!("{}: {}", self.name(at), complaint.what);
+            return Err(self.broken(complaint.check, what));
+        }
         let of_till = || Some(shop.till.as_ref()?.lock().violations().first()?.to_string());
-        let complaint = of_clerk.or_else(of_till);
+        let complaint = of_till();
         match complaint {
             None => Ok(()),
             Some(complaint) => Err(self.broken(

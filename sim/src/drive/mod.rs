@@ -101,6 +101,8 @@ pub struct Drive<'a> {
     pub(crate) random: Random,
     /// What was done to the database that all share.
     pub(crate) ledger: Arc<Mutex<Ledger>>,
+    /// The founder's batch with which all rules of that were set.
+    ruled: u64,
     rush: Option<day::Rush>,
     /// Seconds between two acts of an application, on average.
     pace: u64,
@@ -124,6 +126,7 @@ impl<'a> Drive<'a> {
             waiting: plan.events.len(),
             random: plan.dice("drive"),
             ledger: Arc::new(Mutex::new(Ledger::new(clerk::TABLES))),
+            ruled: 0,
             rush: None,
             pace: plan.pace(),
         }
@@ -136,6 +139,9 @@ impl<'a> Drive<'a> {
             self.await_joins().await?;
         }
         self.rest().await?;
+        if self.plan.request.scenario == "shared-forgery" {
+            self.end_of_time().await?;
+        }
         self.look_at_fired()
     }
 

@@ -35,6 +35,9 @@ impl Drive<'_> {
                 self.start(at).await?;
             }
         }
+        if self.plan.life.shared {
+            self.upgrade_all().await?;
+        }
         let begun = self.now();
         // What copies lost with the power is brought again first.
         self.pass(AWAKE).await?;

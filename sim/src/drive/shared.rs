@@ -18,26 +18,41 @@ const NEAR: [&str; 6] =
 
 /// A clerk, whom the drive calls on time, and the world between two steps of the node.
 #[derive(Clone, Debug)]
-pub struct Clerk(Arc<(Mutex<clerk::Clerk>, AtomicBool)>);
+pub struct Clerk(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    program: Mutex<clerk::Clerk>,
+    manned: AtomicBool,
+    full: Arc<AtomicBool>,
+}
 
 impl Clerk {
     fn new(mut clerk: clerk::Clerk, disk: Arc<Disk>) -> Self {
-        clerk.ask_disk(move || disk.is_on());
-        Self(Arc::new((Mutex::new(clerk), AtomicBool::new(true))))
+        let full = Arc::new(AtomicBool::new(false));
+        let is_full = Arc::clone(&full);
+        clerk.ask_disk(move || disk.is_on() && !is_full.load(Ordering::Relaxed));
+        let (program, manned) = (Mutex::new(clerk), AtomicBool::new(true));
+        Self(Arc::new(Shared { program, manned, full }))
+    }
+
+    /// Whether its disk is full: then it has errors for which nobody is to blame.
+    pub fn disk_is_full(&self, full: bool) {
+        self.0.full.store(full, Ordering::Relaxed);
     }
 
     /// To do something with it.
     pub fn lock(&self) -> MutexGuard<'_, clerk::Clerk> {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.program.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether somebody works there, also between the steps of the node.
     pub fn man(&self, manned: bool) {
-        self.0.1.store(manned, Ordering::Relaxed);
+        self.0.manned.store(manned, Ordering::Relaxed);
     }
 
     fn act_between(&self) {
-        if self.0.1.load(Ordering::Relaxed) {
+        if self.0.manned.load(Ordering::Relaxed) {
             self.lock().act();
         }
     }
@@ -77,7 +92,8 @@ impl Drive<'_> {
     pub(super) async fn try_share(&mut self, at: At) -> bool {
         let name = self.name(at);
         let founds = at == At(0);
-        if !founds && !self.shops[0].attached {
+        // Who joins knows the rules: what is written before is written without them.
+        if !founds && (!self.shops[0].attached || self.held(at, At(0)) < Some(self.ruled)) {
             return false;
         }
         let Some(status) = self.world.try_status(name).await else { return false };
@@ -100,10 +116,13 @@ impl Drive<'_> {
             }
         }
         if founds {
-            let (subject, rule) = clerk::COUNTER;
-            if !self.world.try_rule(name, DATABASE, subject, rule).await {
-                return false;
+            for (subject, rule) in clerk::RULES {
+                if !self.world.try_rule(name, DATABASE, subject, rule).await {
+                    return false;
+                }
             }
+            self.ruled = self.held(at, at).unwrap_or(0);
+            self.in_ledger(crate::oracle::Ledger::rules_are_set);
         } else {
             self.open_clerk(at, false);
         }
@@ -115,6 +134,46 @@ impl Drive<'_> {
 
     pub(crate) fn in_ledger<T>(&self, work: impl FnOnce(&mut crate::oracle::Ledger) -> T) -> T {
         work(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Now and then two sites do the same at the same instant, to the same rows: where their clocks
+    /// agree, so do the stamps.
+    pub(super) fn duel(&mut self, at: At) {
+        if self.random.below(10) > 0 {
+            return;
+        }
+        let others: Vec<At> = self.places().into_iter().filter(|other| *other != at).collect();
+        let other = others[self.random.below(others.len() as u64) as usize];
+        let choice = self.random.draw();
+        for at in [at, other] {
+            let shop = &self.shops[at.0];
+            let works = shop.can_act() && !shop.resting && !self.world.is_fallen(shop.name);
+            if let Some(clerk) = shop.clerk.clone().filter(|_| works) {
+                clerk.lock().duel(choice);
+            }
+        }
+    }
+
+    /// All applications come to the version of the newest.
+    pub(super) async fn upgrade_all(&mut self) -> Checked {
+        let clerks = self.shops.iter().filter(|shop| !shop.burned);
+        let clerks: Vec<Clerk> = clerks.filter_map(|shop| shop.clerk.clone()).collect();
+        let most = clerks.iter().filter_map(|clerk| clerk.lock().version()).max().unwrap_or(0);
+        for clerk in clerks {
+            let done = self
+                .pass_while(20 * MINUTE, async |_: &mut Self| {
+                    let mut program = clerk.lock();
+                    while program.upgrade(most).is_some_and(|at| at < most) {}
+                    program.version() == Some(most)
+                })
+                .await?;
+            clerk.lock().quit();
+            if !done {
+                let what = "An application's file is in use without a pause.".to_owned();
+                return Err(self.broken("G: the application can move its schema", what));
+            }
+        }
+        Ok(())
     }
 
     /// The ledger learns when nodes harvest.

@@ -169,6 +169,12 @@ impl Shop {
         clerk.or_else(|| self.history(|history| history.latest().0)).unwrap_or(0)
     }
 
+    /// The newest of these, as [`crate::drive::Drive`]'s `shows` counts them.
+    pub fn latest(&self) -> u64 {
+        let clerk = self.clerk.as_ref().map(|clerk| clerk.lock().latest());
+        clerk.unwrap_or_else(|| self.commits())
+    }
+
     /// Asks the history of its database.
     pub fn history<T>(&self, ask: impl FnOnce(&History) -> T) -> Option<T> {
         self.till.as_ref().map(|till| ask(till.lock().history()))
@@ -176,6 +182,10 @@ impl Shop {
 
     /// Counts the faults that its application brought about by itself.
     pub fn count_operations(&self, fired: &mut BTreeMap<u8, u64>) {
+        let replaced = self.clerk.as_ref().map_or(0, |clerk| clerk.lock().replaced());
+        if replaced > 0 {
+            *fired.entry(42).or_default() += replaced;
+        }
         let Some(till) = &self.till else { return };
         for (number, times) in till.0.fired.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             *fired.entry(*number).or_default() += times;

@@ -1,8 +1,9 @@
 //! Faults that the application brings about: F43, F44, F64, long readers.
 
 use super::{Active, Begun, Ended};
-use crate::drive::{Checked, Drive};
+use crate::drive::{Checked, Clerk, Drive};
 use crate::plan::{At, Fault};
+use crate::workload::clerk::{Task, UPGRADES};
 use crate::workload::{Operation, Outcome};
 
 impl Drive<'_> {
@@ -13,6 +14,9 @@ impl Drive<'_> {
         }
         if !self.at_work(&[at]) {
             return Ok(Begun::NotNow);
+        }
+        if let Some(clerk) = self.shops[at.0].clerk.clone() {
+            return Ok(self.begin_at_clerk(fault, at, &clerk));
         }
         let Some(till) = self.shops[at.0].till.clone() else { return Ok(Begun::NotNow) };
         let done = match fault {
@@ -30,14 +34,59 @@ impl Drive<'_> {
         Ok(if done { Begun::Going } else { Begun::NotNow })
     }
 
+    /// The same, where all write one database.
+    fn begin_at_clerk(&mut self, fault: Fault, at: At, clerk: &Clerk) -> Begun {
+        let done = match fault {
+            Fault::LockHeld(_) => clerk.lock().hold_lock(),
+            Fault::LongReader(_) => clerk.lock().think(),
+            Fault::Bulk(_) => match self.bulk(at) {
+                true => return Begun::Over,
+                false => return Begun::NotNow,
+            },
+            Fault::Upgraded(_) => return self.upgrade(at, clerk),
+            _ => false,
+        };
+        self.shops[at.0].rest(done);
+        if done { Begun::Going } else { Begun::NotNow }
+    }
+
+    /// F36, F37, F39. What has no next version has had them all.
+    fn upgrade(&mut self, at: At, clerk: &Clerk) -> Begun {
+        let before = clerk.lock().version();
+        let after = clerk.lock().upgrade(UPGRADES.len());
+        match (before, after) {
+            (Some(before), Some(after)) if after > before => {
+                self.tell(format!("{}'s application: {}", self.name(at), UPGRADES[before]));
+                let adds = UPGRADES[before].contains(" ADD ");
+                self.note_fired(if adds { 36 } else { 39 });
+                Begun::Over
+            }
+            (Some(all), Some(_)) if all == UPGRADES.len() => Begun::Over,
+            _ => Begun::NotNow,
+        }
+    }
+
     /// One transaction of many rows; whether it is committed.
     pub(super) fn bulk(&mut self, at: At) -> bool {
+        if let Some(clerk) = &self.shops[at.0].clerk {
+            return clerk.lock().perform(Task::Bulk);
+        }
         let till = self.shops[at.0].till.clone();
         till.is_some_and(|till| till.perform(Operation::BulkImport))
     }
 
     pub(super) async fn end_application(&mut self, active: &Active) -> Checked<Ended> {
         let Some(at) = active.event.fault.site() else { return Ok(Ended::Fired) };
+        if let Some(clerk) = self.shops[at.0].clerk.clone() {
+            let done = match active.event.fault {
+                Fault::LockHeld(_) => clerk.lock().let_go(),
+                Fault::LongReader(_) => clerk.lock().conclude_thinking(),
+                _ => return Ok(Ended::Fired),
+            };
+            self.shops[at.0].rest(false);
+            self.settle_accounts(at)?;
+            return Ok(if done { Ended::Fired } else { Ended::Idle });
+        }
         let Some(till) = self.shops[at.0].till.clone() else { return Ok(Ended::Idle) };
         let done = match active.event.fault {
             Fault::Bulk(_) | Fault::Unappliable(_) => return Ok(Ended::Fired),

@@ -26,6 +26,7 @@ impl Drive<'_> {
             _ => return Ok(Begun::NotNow),
         }
         self.checker.clock_is_wrong(at);
+        self.in_ledger(crate::oracle::Ledger::clock_is_wrong);
         Ok(Begun::Going)
     }
 

@@ -119,6 +119,9 @@ impl Drive<'_> {
         if let Some(till) = &self.shops[at.0].till {
             till.disk_is_full(full);
         }
+        if let Some(clerk) = &self.shops[at.0].clerk {
+            clerk.disk_is_full(full);
+        }
     }
 }
 

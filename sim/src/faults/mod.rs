@@ -8,6 +8,7 @@ mod disks;
 mod files;
 mod going_back;
 mod lines;
+mod meddling;
 mod power;
 mod rot;
 mod scripts;

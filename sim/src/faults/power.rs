@@ -73,7 +73,10 @@ impl Drive<'_> {
             Fault::FuseIn(at, step, operations) => {
                 self.world.set_fuse_in(self.name(at), step.name(), operations);
             }
-            Fault::AfterApply(at) => self.world.strike_after(self.name(at), Step::Apply.name()),
+            Fault::AfterApply(at) => {
+                let step = if self.plan.life.shared { Step::Merge } else { Step::Apply };
+                self.world.strike_after(self.name(at), step.name());
+            }
             _ => {}
         }
     }
@@ -160,6 +163,9 @@ impl Drive<'_> {
         let written = shop.unseen > 0;
         if let Some(till) = shop.till.clone() {
             till.perform(Operation::Checkpoint);
+        }
+        if let Some(clerk) = &shop.clerk {
+            clerk.lock().checkpoint();
         }
         self.shops[at.0].held = false;
         self.start(at).await?;

@@ -5,15 +5,31 @@ use super::{Active, Begun, Ended};
 use crate::drive::{Checked, Drive};
 use crate::plan::{At, Class, Fault};
 use crate::workload::Operation;
+use crate::workload::clerk::Task;
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// What is done to a batch that is carried.
+#[derive(Clone, Copy, Debug)]
+enum Harm {
+    /// A bit flips.
+    Flipped,
+    /// Somebody writes another one, and all hashes anew: F48.
+    Forged,
+}
 
 impl Drive<'_> {
     pub(super) async fn begin_script(&mut self, fault: Fault) -> Checked<Begun> {
         match fault {
             Fault::Shifts(first, second, carrier) => self.shifts(first, second, carrier).await,
-            Fault::Flipped { carrier, origin, asker } => self.flipped(carrier, origin, asker).await,
+            Fault::Flipped { carrier, origin, asker } => {
+                self.damaged(carrier, origin, asker, Harm::Flipped).await
+            }
+            Fault::Forged { carrier, origin, asker } => {
+                self.damaged(carrier, origin, asker, Harm::Forged).await
+            }
+            Fault::Meddled(at) => self.meddled(at).await,
             Fault::Absence(at, _) => self.begin_absence(at).await,
             Fault::Burned(at) => self.burned(at).await,
             Fault::Undone(at) => self.undone(at).await,
@@ -44,7 +60,7 @@ impl Drive<'_> {
         self.pass(30 * MINUTE).await?;
         let carried = self.hand_over(first, carrier).await?;
         self.shut_down(first).await?;
-        let commits = self.shops[first.0].commits();
+        let commits = self.shops[first.0].latest();
         self.start(second).await?;
         let arrived = match carried {
             false => true,
@@ -73,7 +89,7 @@ impl Drive<'_> {
     }
 
     /// F27 (and F13, F48 for those who receive): a carrier hands on a damaged batch.
-    pub(super) async fn flipped(&mut self, carrier: At, origin: At, asker: At) -> Checked<Begun> {
+    async fn damaged(&mut self, carrier: At, origin: At, asker: At, harm: Harm) -> Checked<Begun> {
         let sites = [carrier, origin, asker];
         if !self.at_work(&sites) {
             return Ok(Begun::NotNow);
@@ -84,12 +100,21 @@ impl Drive<'_> {
         if let Some(till) = self.shops[origin.0].till.clone().filter(|_| self.at_work(&[origin])) {
             till.perform(Operation::Sale);
         }
+        if let Some(clerk) = self.shops[origin.0].clerk.clone().filter(|_| self.at_work(&[origin]))
+        {
+            clerk.lock().perform(Task::Sell);
+        }
         self.pass(15 * MINUTE).await?;
         let carried = self.hand_over(origin, carrier).await?;
         self.shut_down(origin).await?;
         self.shut_down(carrier).await?;
+        let next = held.map_or(1, |held| held + 1);
+        let whole = self.frame(carrier, origin, next);
         let flipped = match held {
-            Some(held) if carried => self.damage(carrier, origin, held + 1),
+            Some(held) if carried => match harm {
+                Harm::Flipped => self.damage(carrier, origin, held + 1),
+                Harm::Forged => self.forge(carrier, origin, held + 1),
+            },
             _ => false,
         };
         self.start(carrier).await?;
@@ -100,7 +125,7 @@ impl Drive<'_> {
             return Err(self.broken(
                 "D: a damaged batch is not taken",
                 format!(
-                    "{} took batch {} of {} from {}, in whose journal a bit of it is flipped.",
+                    "{} took batch {} of {} from {}, in whose journal it was damaged.",
                     self.name(asker),
                     held.unwrap_or_default() + 1,
                     self.name(origin),
@@ -108,10 +133,21 @@ impl Drive<'_> {
                 ),
             ));
         }
+        if let (Harm::Forged, true, Some(whole)) = (harm, flipped, whole) {
+            // A bit stays flipped; what was forged would be a fork for good.
+            self.note_standing().await;
+            self.shut_down(carrier).await?;
+            if !self.rewrite(carrier, origin, next, &whole) {
+                return Err(self.broken("a journal can be edited", self.name(carrier)));
+            }
+            self.start(carrier).await?;
+        }
         self.hold(&sites, false);
         self.start(origin).await?;
-        if flipped {
-            self.checker.rotten(carrier, origin);
+        match harm {
+            Harm::Flipped if flipped => self.checker.rotten(carrier, origin),
+            Harm::Forged if flipped => self.start_others_anew(carrier).await?,
+            _ => {}
         }
         Ok(if flipped { Begun::Over } else { Begun::NotNow })
     }
@@ -119,7 +155,7 @@ impl Drive<'_> {
     /// Closes the first's till and waits until the second shows all it wrote; whether it does.
     async fn hand_over(&mut self, first: At, second: At) -> Checked<bool> {
         self.shops[first.0].set_open(false);
-        let commits = self.shops[first.0].commits();
+        let commits = self.shops[first.0].latest();
         let shown = self
             .pass_while(20 * MINUTE, async |drive: &mut Self| {
                 drive.shows(second, first) >= Some(commits)

@@ -7,6 +7,7 @@
 //! what its application did is known only roughly, hence spans: what can't be decided by them is
 //! not judged.
 
+use rusqlite::types::ValueRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -29,6 +30,22 @@ pub enum Cell {
     Text(String),
 }
 
+impl Cell {
+    /// A value as SQLite has it.
+    pub fn of(value: ValueRef<'_>) -> Self {
+        match value {
+            ValueRef::Null => Self::Null,
+            ValueRef::Integer(number) => Self::Number(number),
+            ValueRef::Real(number) => Self::Text(format!("real {:x}", number.to_bits())),
+            ValueRef::Text(text) => match std::str::from_utf8(text) {
+                Ok(text) => Self::Text(text.to_owned()),
+                Err(_) => Self::Text(format!("text {text:?}")),
+            },
+            ValueRef::Blob(bytes) => Self::Text(format!("blob {bytes:?}")),
+        }
+    }
+}
+
 /// How a column behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -40,6 +57,8 @@ pub enum Kind {
     Reference,
     /// What each site adds counts.
     Counter,
+    /// As plain, of values that are met again and again.
+    Odd,
 }
 
 /// A table as the ledger knows it.
@@ -49,6 +68,8 @@ pub struct Known {
     pub name: &'static str,
     /// What gives the token and then the columns of each row, references as tokens.
     pub select: &'static str,
+    /// Whether the key is the token, its columns joined by a stroke; else a column of that name.
+    pub by_key: bool,
     /// The columns.
     pub columns: &'static [(&'static str, Kind)],
 }
@@ -86,18 +107,21 @@ pub struct Deed {
 
 /// Who did something, and when.
 #[derive(Clone, Copy, Debug)]
-struct Moment {
-    site: usize,
-    at: Duration,
+pub(super) struct Moment {
+    pub(super) site: usize,
+    pub(super) at: Duration,
+    /// Counts up.
+    pub(super) order: u64,
 }
 
 /// What became of a row.
 #[derive(Clone, Debug, Default)]
-struct Story {
-    births: Vec<Moment>,
-    ends: Vec<Moment>,
-    sets: BTreeMap<&'static str, Vec<(Moment, Cell)>>,
-    added: BTreeMap<&'static str, i64>,
+pub(super) struct Story {
+    pub(super) births: Vec<Moment>,
+    pub(super) ends: Vec<Moment>,
+    pub(super) sets: BTreeMap<&'static str, Vec<(Moment, Cell)>>,
+    /// By column.
+    pub(super) added: BTreeMap<&'static str, Vec<(Moment, i64)>>,
 }
 
 /// All rows of a database, by name.
@@ -106,24 +130,35 @@ pub type Rows = BTreeMap<RowName, BTreeMap<&'static str, Cell>>;
 /// See the module.
 #[derive(Debug)]
 pub struct Ledger {
-    tables: &'static [Known],
-    stories: BTreeMap<RowName, Story>,
+    pub(super) tables: &'static [Known],
+    pub(super) stories: BTreeMap<RowName, Story>,
     /// By site, when its node did not run, or the database was not under sync.
     outages: BTreeMap<usize, Vec<(Duration, Option<Duration>)>>,
     deeds: u64,
+    /// A clock was wrong at some time: stamps are near no time of the world's.
+    timeless: bool,
+    /// The last deed before all rules were set: what was added until then may be told otherwise.
+    pub(super) ruled: u64,
 }
 
 impl Ledger {
     /// An empty one of these tables.
     pub fn new(tables: &'static [Known]) -> Self {
-        Self { tables, stories: BTreeMap::new(), outages: BTreeMap::new(), deeds: 0 }
+        Self {
+            tables,
+            stories: BTreeMap::new(),
+            outages: BTreeMap::new(),
+            deeds: 0,
+            timeless: false,
+            ruled: 0,
+        }
     }
 
     /// A transaction was committed.
     pub fn write(&mut self, site: usize, at: Duration, deeds: Vec<Deed>) {
-        let moment = Moment { site, at };
         for Deed { row, what } in deeds {
             self.deeds += 1;
+            let moment = Moment { site, at, order: self.deeds };
             let story = self.stories.entry(row).or_default();
             match what {
                 What::Begun(columns) => {
@@ -136,7 +171,9 @@ impl Ledger {
                 What::Set(column, cell) => {
                     story.sets.entry(column).or_default().push((moment, cell));
                 }
-                What::Added(column, amount) => *story.added.entry(column).or_default() += amount,
+                What::Added(column, amount) => {
+                    story.added.entry(column).or_default().push((moment, amount));
+                }
             }
         }
     }
@@ -156,6 +193,16 @@ impl Ledger {
         }
     }
 
+    /// All rules are set.
+    pub fn rules_are_set(&mut self) {
+        self.ruled = self.deeds;
+    }
+
+    /// A clock is wrong: from now on nothing is judged by when it was.
+    pub fn clock_is_wrong(&mut self) {
+        self.timeless = true;
+    }
+
     /// How many rows there ever were, and how much was done to them.
     pub fn extent(&self) -> (usize, u64) {
         (self.stories.len(), self.deeds)
@@ -163,6 +210,9 @@ impl Ledger {
 
     /// Between when and when the node stamped what was done then.
     fn span(&self, moment: Moment) -> (Duration, Duration) {
+        if self.timeless {
+            return (Duration::ZERO, Duration::MAX);
+        }
         let (mut from, mut until) = (moment.at.saturating_sub(BEFORE), moment.at + AFTER);
         for (ended, began) in self.outages.get(&moment.site).into_iter().flatten() {
             let over = began.map_or(Duration::MAX, |began| began + AWAKE);
@@ -174,8 +224,9 @@ impl Ledger {
         (from, until)
     }
 
-    /// What is not as it must be in a database that has everything.
-    pub fn judge(&self, rows: &Rows) -> Vec<String> {
+    /// What is not as it must be in a database that has everything. `parked` are rows that
+    /// constraints hold back.
+    pub fn judge(&self, rows: &Rows, parked: &BTreeSet<RowName>) -> Vec<String> {
         let mut wrong = Vec::new();
         let referred: BTreeSet<RowName> = self.referred(rows);
         for row in rows.keys().filter(|row| !self.stories.contains_key(*row)) {
@@ -184,6 +235,7 @@ impl Ledger {
         for (row, story) in &self.stories {
             let there = rows.get(row);
             match (self.fate(story), there) {
+                (Fate::Lives, None) if parked.contains(row) => {}
                 (Fate::Lives, None) => wrong.push(format!("{row} is lost: {}", self.tell(story))),
                 (Fate::Dead, Some(_)) if !referred.contains(row) => {
                     wrong.push(format!("{row} was deleted and is there: {}", self.tell(story)));
@@ -213,7 +265,7 @@ impl Ledger {
         referred
     }
 
-    fn columns(&self, table: &str) -> &'static [(&'static str, Kind)] {
+    pub(super) fn columns(&self, table: &str) -> &'static [(&'static str, Kind)] {
         let known = self.tables.iter().find(|known| known.name == table);
         known.map_or(&[], |known| known.columns)
     }
@@ -303,7 +355,8 @@ impl Ledger {
     ) {
         let sets = story.sets.get(column).map_or(&[][..], Vec::as_slice);
         let ([(_, Cell::Number(begun))], Cell::Number(count)) = (sets, cell) else { return };
-        let added = story.added.get(column).copied().unwrap_or(0);
+        let added = story.added.get(column).into_iter().flatten();
+        let added: i64 = added.map(|(_, amount)| amount).sum();
         if story.ends.is_empty() && *count != begun + added {
             wrong.push(format!(
                 "{row}.{column} is {count}, and began with {begun}, to which {added} was added"
@@ -380,14 +433,6 @@ pub fn read(
     connection: &rusqlite::Connection,
     tables: &'static [Known],
 ) -> rusqlite::Result<Result<Rows, String>> {
-    use rusqlite::types::ValueRef;
-    let cell = |value: ValueRef<'_>| match value {
-        ValueRef::Null => Cell::Null,
-        ValueRef::Integer(number) => Cell::Number(number),
-        ValueRef::Real(number) => Cell::Text(format!("real {number}")),
-        ValueRef::Text(text) => Cell::Text(String::from_utf8_lossy(text).into_owned()),
-        ValueRef::Blob(bytes) => Cell::Text(format!("blob {bytes:?}")),
-    };
     let mut all = Rows::new();
     for table in tables {
         let mut select = connection.prepare(table.select)?;
@@ -396,7 +441,7 @@ pub fn read(
             let name = RowName { table: table.name, token: row.get(0)? };
             let mut cells = BTreeMap::new();
             for (place, (column, _)) in table.columns.iter().enumerate() {
-                cells.insert(*column, cell(row.get_ref(place + 1)?));
+                cells.insert(*column, Cell::of(row.get_ref(place + 1)?));
             }
             if all.insert(name.clone(), cells).is_some() {
                 return Ok(Err(format!("{name} is there twice")));
@@ -413,6 +458,7 @@ mod tests {
     const TABLES: &[Known] = &[Known {
         name: "customer",
         select: "",
+        by_key: false,
         columns: &[("name", Kind::Plain), ("number", Kind::Unique), ("n", Kind::Counter)],
     }];
 
@@ -444,14 +490,14 @@ mod tests {
     #[test]
     fn a_row_that_is_missing_or_invented_is_noticed() {
         let mut ledger = begun();
-        assert_eq!(ledger.judge(&rows("Ann", "7~uptown~6", 5)), [""; 0]);
-        assert_eq!(ledger.judge(&Rows::new()).len(), 1);
-        assert_eq!(Ledger::new(TABLES).judge(&rows("Ann", "7", 5)).len(), 1);
+        assert_eq!(ledger.judge(&rows("Ann", "7~uptown~6", 5), &BTreeSet::new()), [""; 0]);
+        assert_eq!(ledger.judge(&Rows::new(), &BTreeSet::new()).len(), 1);
+        assert_eq!(Ledger::new(TABLES).judge(&rows("Ann", "7", 5), &BTreeSet::new()).len(), 1);
         did(&mut ledger, 1, 2000, What::Ended);
-        assert_eq!(ledger.judge(&Rows::new()), [""; 0]);
-        assert_eq!(ledger.judge(&rows("Ann", "7", 5)).len(), 1);
+        assert_eq!(ledger.judge(&Rows::new(), &BTreeSet::new()), [""; 0]);
+        assert_eq!(ledger.judge(&rows("Ann", "7", 5), &BTreeSet::new()).len(), 1);
         did(&mut ledger, 0, 3000, What::Set("name", text("Anna")));
-        assert_eq!(ledger.judge(&Rows::new()).len(), 1);
+        assert_eq!(ledger.judge(&Rows::new(), &BTreeSet::new()).len(), 1);
     }
 
     #[test]
@@ -459,13 +505,13 @@ mod tests {
         let mut ledger = begun();
         did(&mut ledger, 0, 2000, What::Set("name", text("Anna")));
         did(&mut ledger, 1, 3000, What::Set("name", text("Anne")));
-        assert_eq!(ledger.judge(&rows("Anna", "7", 5)).len(), 1);
-        assert_eq!(ledger.judge(&rows("Anne", "7", 5)), [""; 0]);
+        assert_eq!(ledger.judge(&rows("Anna", "7", 5), &BTreeSet::new()).len(), 1);
+        assert_eq!(ledger.judge(&rows("Anne", "7", 5), &BTreeSet::new()), [""; 0]);
         // What a node was not there for may be stamped when it was again.
         ledger.node_ends(0, Duration::from_secs(1900));
         ledger.node_begins(0, Duration::from_secs(2900));
-        assert_eq!(ledger.judge(&rows("Anna", "7", 5)), [""; 0]);
-        assert_eq!(ledger.judge(&rows("Ann", "7", 5)).len(), 1);
+        assert_eq!(ledger.judge(&rows("Anna", "7", 5), &BTreeSet::new()), [""; 0]);
+        assert_eq!(ledger.judge(&rows("Ann", "7", 5), &BTreeSet::new()).len(), 1);
     }
 
     #[test]
@@ -473,7 +519,7 @@ mod tests {
         let mut ledger = begun();
         did(&mut ledger, 0, 2000, What::Added("n", -1));
         did(&mut ledger, 1, 2000, What::Added("n", -2));
-        assert_eq!(ledger.judge(&rows("Ann", "7", 2)), [""; 0]);
-        assert_eq!(ledger.judge(&rows("Ann", "7", 3)).len(), 1);
+        assert_eq!(ledger.judge(&rows("Ann", "7", 2), &BTreeSet::new()), [""; 0]);
+        assert_eq!(ledger.judge(&rows("Ann", "7", 3), &BTreeSet::new()).len(), 1);
     }
 }

@@ -7,8 +7,11 @@
 
 pub mod content;
 mod difference;
+pub mod fold;
 mod history;
 pub mod ledger;
+pub mod published;
+pub mod visible;
 mod watcher;
 mod witness;
 

@@ -54,13 +54,17 @@ impl Fault {
             | Self::HourBack(_)
             | Self::Frozen(_) => Class::Clock,
             Self::StaleWal(_) | Self::Missing(_) | Self::Emptied(_) => Class::File,
-            Self::LockHeld(_) | Self::Bulk(_) | Self::LongReader(_) | Self::Unappliable(_) => {
-                Class::Application
-            }
+            Self::LockHeld(_)
+            | Self::Bulk(_)
+            | Self::LongReader(_)
+            | Self::Upgraded(_)
+            | Self::Unappliable(_) => Class::Application,
             Self::Shifts(..)
             | Self::Absence(..)
             | Self::Burned(_)
             | Self::Flipped { .. }
+            | Self::Forged { .. }
+            | Self::Meddled(_)
             | Self::Undone(_)
             | Self::PutBack(..)
             | Self::Cloned { .. }

@@ -92,6 +92,20 @@ pub enum Fault {
     LongReader(At),
     /// The application makes a table that no mirror can be written with.
     Unappliable(At),
+    /// The application comes to its next version, which moves the schema.
+    Upgraded(At),
+    /// Who carries a batch for another changes what it says, so that all but the signature is as it
+    /// should be; the third asks it.
+    Forged {
+        /// Who carries.
+        carrier: At,
+        /// Whose batch.
+        origin: At,
+        /// Who asks.
+        asker: At,
+    },
+    /// A member publishes changes of tables that nobody shares.
+    Meddled(At),
     /// The PC stays off for so many days.
     Absence(At, u32),
     /// Fire, or a disk that is lost: the site never comes back.
@@ -189,6 +203,11 @@ impl Fault {
             Self::HourBack(_) => &[25],
             Self::Frozen(_) => &[26],
             Self::Flipped { .. } => &[27],
+            // F36 and F39 are counted where columns came, or went.
+            Self::Upgraded(_) => &[37],
+            Self::Forged { .. } => &[48],
+            Self::Meddled(_) => &[52],
+            Self::Absence(_, days) if days >= 60 => &[30],
             Self::StaleWal(_) => &[33],
             Self::Missing(_) | Self::Emptied(_) => &[35],
             Self::LockHeld(_) => &[43],
@@ -242,7 +261,11 @@ impl Fault {
             Self::Undone(_) | Self::RottenBatch { .. } | Self::RottenBase { .. } => 60,
             Self::NodeDown(_) | Self::LongReader(_) | Self::DiskFull(_) => 60,
             Self::WrongReads(_) | Self::SyncErrors(_) | Self::DiskErrors(_) => 20,
-            Self::StaleWal(_) | Self::Missing(_) | Self::Emptied(_) | Self::Flipped { .. } => 30,
+            Self::StaleWal(_)
+            | Self::Missing(_)
+            | Self::Emptied(_)
+            | Self::Flipped { .. }
+            | Self::Forged { .. } => 30,
             Self::DeadBattery(_)
             | Self::Year(..)
             | Self::Skewed(..)
@@ -257,6 +280,8 @@ impl Fault {
             | Self::Kill(_)
             | Self::NewAddress(_)
             | Self::Bulk(_)
+            | Self::Upgraded(_)
+            | Self::Meddled(_)
             | Self::Unappliable(_)
             | Self::Burned(_) => 5,
         };
@@ -274,7 +299,9 @@ impl Fault {
             | Self::SmallPackets(a, b)
             | Self::RottenBatch { origin: a, asker: b }
             | Self::RottenBase { origin: a, asker: b } => vec![a, b],
-            Self::Shifts(a, b, c) | Self::Flipped { carrier: a, origin: b, asker: c } => {
+            Self::Shifts(a, b, c)
+            | Self::Flipped { carrier: a, origin: b, asker: c }
+            | Self::Forged { carrier: a, origin: b, asker: c } => {
                 vec![a, b, c]
             }
             Self::Isolated(a)
@@ -305,6 +332,8 @@ impl Fault {
             | Self::Bulk(a)
             | Self::LongReader(a)
             | Self::Unappliable(a)
+            | Self::Upgraded(a)
+            | Self::Meddled(a)
             | Self::Absence(a, _)
             | Self::Burned(a)
             | Self::Undone(a)
@@ -361,6 +390,9 @@ impl Fault {
             Self::Bulk(_) => "one transaction of many rows",
             Self::LongReader(_) => "the application reads for an hour, then writes",
             Self::Unappliable(_) => "a batch that no mirror can take",
+            Self::Upgraded(_) => "the application is upgraded, and moves its schema",
+            Self::Meddled(_) => "a member publishes changes of tables that nobody shares",
+            Self::Forged { .. } => "a batch is forged where it is carried",
             Self::Absence(..) => "the PC stays off",
             Self::Burned(_) => "fire",
             Self::Undone(_) => "a power cut undoes what was already sent",

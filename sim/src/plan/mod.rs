@@ -111,7 +111,12 @@ impl Plan {
     pub fn late(&self, at: At, day: u32) -> (Duration, Duration) {
         let mut dice = self.dice(&format!("late {day} {}", at.0));
         let opens = MINUTE * dice.below(20) as u32;
-        let opens = if self.is_rush(day) { Duration::ZERO } else { opens };
+        let opens = match self.life.light {
+            // Some open in the afternoon only.
+            true => opens + MINUTE * 30 * (at.0 % 16) as u32,
+            false if self.is_rush(day) => Duration::ZERO,
+            false => opens,
+        };
         (opens, MINUTE * dice.below(30) as u32)
     }
 
@@ -122,9 +127,16 @@ impl Plan {
         self.life.rush || now_and_then()
     }
 
+    /// Whether all clocks say the same, to the millisecond: so they do in half of the runs in which
+    /// sites write one database.
+    pub fn clocks_agree(&self) -> bool {
+        self.life.shared && self.dice("clocks agree").below(2) == 0
+    }
+
     /// Seconds between two acts of an application, on average.
     pub fn pace(&self) -> u64 {
         match self.life.faults {
+            _ if self.life.light => 3 * 3600,
             (0, 0) => 60,
             _ => 60 * (1 + self.dice("pace").below(12)),
         }

@@ -33,6 +33,8 @@ pub struct Life {
     pub faults: (u64, u64),
     /// Whether all of them write one database.
     pub shared: bool,
+    /// Whether little is done, at uneven hours.
+    pub light: bool,
 }
 
 /// A scenario.
@@ -55,7 +57,10 @@ const ORDINARY: Life = Life {
     behind_nat: false,
     faults: (2, 4),
     shared: false,
+    light: false,
 };
+
+const SHARED: Life = Life { shared: true, ..ORDINARY };
 
 /// All kinds of faults.
 pub const KINDS: &[Kind] = &[
@@ -104,6 +109,9 @@ pub const KINDS: &[Kind] = &[
     kind("long-reader", 1, 3, |at, _| Fault::LongReader(at[0])),
     kind("unappliable", 1, 1, |at, _| Fault::Unappliable(at[0])),
     kind("absence", 1, 1, |at, random| Fault::Absence(at[0], 1 + random.below(2) as u32)),
+    apart("upgraded", 1, |at, _| Fault::Upgraded(at[0])),
+    apart("forged-batch", 3, |at, _| Fault::Forged { carrier: at[0], origin: at[1], asker: at[2] }),
+    apart("meddled", 1, |at, _| Fault::Meddled(at[0])),
     apart("fuse-merge", 1, |at, random| Fault::FuseIn(at[0], Step::Merge, few(random))),
     apart("disk-lost", 1, |at, _| Fault::Burned(at[0])),
     apart("undone", 1, |at, _| Fault::Undone(at[0])),
@@ -229,15 +237,23 @@ pub const SCENARIOS: &[Scenario] = &[
         &["rotten-batch", "rotten-base", "isolated", "plug"],
     ),
     Scenario {
-        life: Life { shared: true, ..ORDINARY },
+        life: SHARED,
         ..scenario(
             "shared",
             "all sites write one database, and are cut off from one another",
-            &["partition", "one-way", "isolated", "udp-blocked", "bad-lines", "satellite"],
+            &[
+                "partition",
+                "one-way",
+                "isolated",
+                "udp-blocked",
+                "bad-lines",
+                "satellite",
+                "shifts",
+            ],
         )
     },
     Scenario {
-        life: Life { shared: true, ..ORDINARY },
+        life: SHARED,
         ..scenario(
             "shared-power",
             "all sites write one database, and their power fails at any moment",
@@ -249,9 +265,119 @@ pub const SCENARIOS: &[Scenario] = &[
                 "fuse-number",
                 "fuse-store",
                 "fuse-merge",
+                "after-apply",
                 "crash-twice",
                 "kill",
                 "node-down",
+                "absence",
+            ],
+        )
+    },
+    Scenario {
+        life: SHARED,
+        ..scenario(
+            "shared-clocks",
+            "all sites write one database, and clocks are wrong in every way",
+            &[
+                "dead-battery",
+                "year-2036",
+                "year-2099",
+                "fast-clock",
+                "slow-clock",
+                "drift",
+                "hour-back",
+                "frozen-clock",
+                "plug",
+                "partition",
+                "flipped-batch",
+            ],
+        )
+    },
+    Scenario {
+        life: SHARED,
+        ..scenario(
+            "shared-disk",
+            "all sites write one database, on disks with errors, without space, slow",
+            &["sync-errors", "disk-errors", "disk-full", "slow-disk", "plug", "isolated"],
+        )
+    },
+    Scenario {
+        life: SHARED,
+        ..scenario(
+            "shared-busy",
+            "all sites write one database: locks, long readers, large transactions, new versions",
+            &["lock-held", "bulk", "long-reader", "node-down", "kill", "upgraded", "isolated"],
+        )
+    },
+    Scenario {
+        life: SHARED,
+        ..scenario(
+            "shared-forgery",
+            "all sites write one database; carriers forge batches, and members publish what no node \
+             would",
+            &["flipped-batch", "forged-batch", "meddled", "shifts", "isolated", "plug"],
+        )
+    },
+    Scenario {
+        life: Life { faults: (0, 1), light: true, ..SHARED },
+        ..scenario(
+            "shared-long-absence",
+            "all sites write one database, and one PC stays off for weeks",
+            &["long-absence", "partition"],
+        )
+    },
+    Scenario {
+        life: Life { faults: (0, 1), light: true, behind_nat: true, ..SHARED },
+        ..scenario(
+            "shared-month",
+            "many sites write one database at uneven hours, through one of them: for 20 sites and \
+             30 days",
+            &["isolated", "plug", "kill"],
+        )
+    },
+    Scenario {
+        life: SHARED,
+        ..scenario(
+            "shared-mix",
+            "all sites write one database, and everything happens that a node meets then",
+            &[
+                "bad-lines",
+                "one-way",
+                "partition",
+                "isolated",
+                "satellite",
+                "new-address",
+                "small-packets",
+                "udp-blocked",
+                "shifts",
+                "plug",
+                "fuse",
+                "fuse-number",
+                "fuse-store",
+                "fuse-merge",
+                "after-apply",
+                "crash-twice",
+                "kill",
+                "sync-errors",
+                "disk-errors",
+                "disk-full",
+                "slow-disk",
+                "node-down",
+                "dead-battery",
+                "year-2036",
+                "year-2099",
+                "fast-clock",
+                "slow-clock",
+                "drift",
+                "hour-back",
+                "frozen-clock",
+                "flipped-batch",
+                "forged-batch",
+                "meddled",
+                "lock-held",
+                "bulk",
+                "long-reader",
+                "upgraded",
                 "absence",
             ],
         )

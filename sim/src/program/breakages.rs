@@ -20,22 +20,30 @@ struct Finding {
     check: String,
 }
 
-/// Checks that fail without any defect, by seed; none where all is well.
-type Unbroken = BTreeMap<u64, Option<String>>;
+/// Checks that fail without any defect, by scenario and seed; none where all is well.
+type Unbroken = BTreeMap<(&'static str, u64), Option<String>>;
+
+/// Where defects of merging are looked for, unless another scenario is asked for.
+const OF_MERGING: &str = "shared";
 
 /// Looks for each, or for that which is asked for; whether all were found.
 pub fn run(which: &Which, seeds: u64, jobs: usize) -> Result<bool, String> {
     let request = which.request()?;
     let asked = |name: &&str| which.breakage.as_deref().is_none_or(|asked| asked == *name);
-    let names: Vec<&str> = Breakage::ALL.iter().map(|(name, _)| *name).filter(asked).collect();
+    let names: Vec<(&str, Breakage)> =
+        Breakage::ALL.into_iter().filter(|(name, _)| asked(name)).collect();
     if names.is_empty() {
         return Err("There is no such defect.".into());
     }
     let mut unbroken = Unbroken::new();
     let mut table = format!("{:<20} {:>6} {:>6}  what broke\n", "defect", "seed", "runs");
     let mut all = true;
-    for name in names {
+    for (name, breakage) in names {
         println!("{name}");
+        let request = match breakage.is_of_merging() && request.scenario == "mix" {
+            true => Request { scenario: OF_MERGING, ..request.clone() },
+            false => request.clone(),
+        };
         let found = look_for(name, &request, (seeds, jobs), &mut unbroken);
         let found = found.map_err(|error| format!("{name}: {error}"))?;
         all &= found.is_some();
@@ -82,7 +90,7 @@ fn judge(
         println!("  seed {seed} breaks no invariant: {failure}");
         return Ok(None);
     }
-    let other = match unbroken.entry(seed) {
+    let other = match unbroken.entry((request.scenario, seed)) {
         Entry::Occupied(known) => known.into_mut(),
         Entry::Vacant(unknown) => {
             let failure = child::run(request, None)?.failure;

@@ -7,17 +7,20 @@ use sim::plan::{SCENARIOS, apart_from_the_mix};
 pub fn print() {
     println!("Scenarios (--scenario NAME):");
     for scenario in SCENARIOS {
-        println!("  {:<17} {}", scenario.name, scenario.about);
+        println!("  {:<19} {}", scenario.name, scenario.about);
     }
     println!("\nFaults of the catalogue that runs inject and check:");
     for entry in CATALOGUE.iter().filter(|entry| entry.stage == Stage::Now) {
         println!("  F{:<3} {}", entry.number, entry.title);
     }
+    println!("\nThe same where all sites write one database (--scenario shared-mix):");
+    for entry in CATALOGUE.iter().filter(|entry| entry.stage == Stage::Shared) {
+        println!("  F{:<3} {}", entry.number, entry.title);
+    }
     println!("\nWaiting for the node to meet them:");
-    for entry in CATALOGUE.iter().filter(|entry| entry.stage != Stage::Now) {
+    for entry in CATALOGUE {
         let waits = match entry.stage {
-            Stage::Now => continue,
-            Stage::Shared => "shared mode",
+            Stage::Now | Stage::Shared => continue,
             Stage::Trust => "verification and repair",
             Stage::Failover => "failover and going back in time",
         };

@@ -1,6 +1,7 @@
 //! Values that are easily changed on their way (F46).
 
 use super::hand::{Done, End, Hand, Text};
+use crate::random::Random;
 use rusqlite::ToSql;
 use rusqlite::params;
 use rusqlite::types::Null;
@@ -22,9 +23,10 @@ const TEXTS: [&[u8]; 8] =
     [b"", b"a\0b", b"\0", b"\xff\xfe", b"caf\xc3", b"1.0", b" 1", b"\xed\xa0\x80"];
 const BLOBS: [&[u8]; 4] = [b"", b"\0", b"\xff\0\xff", b"text"];
 
-fn one(hand: &mut Hand<'_>) -> Box<dyn ToSql> {
-    let at = hand.below(20) as usize;
-    match hand.below(6) {
+/// One of them.
+pub fn one(random: &mut Random) -> Box<dyn ToSql> {
+    let at = random.below(20) as usize;
+    match random.below(6) {
         0 => Box::new(INTEGERS[at % INTEGERS.len()]),
         1 | 2 => Box::new(REALS[at % REALS.len()]),
         3 => Box::new(Text(TEXTS[at % TEXTS.len()])),
@@ -35,14 +37,14 @@ fn one(hand: &mut Hand<'_>) -> Box<dyn ToSql> {
 
 pub fn write(hand: &mut Hand<'_>) -> Done {
     for _ in 0..1 + hand.below(3) {
-        let (v, r) = (one(hand), REALS[hand.below(9) as usize]);
+        let (v, r) = (one(hand.random), REALS[hand.below(9) as usize]);
         let t = TEXTS[hand.below(8) as usize];
         let b = hand.half().then(|| BLOBS[hand.number as usize % BLOBS.len()]);
         let sql = "INSERT INTO odd (v, r, t, b) VALUES (?1, ?2, ?3, ?4)";
         hand.execute(sql, params![v, r, Text(t), b])?;
     }
     // One value becomes another that looks like it.
-    let value = one(hand);
+    let value = one(hand.random);
     let sql = "UPDATE odd SET v = ?1 WHERE id = (SELECT min(id) FROM odd)";
     hand.execute(sql, params![value])?;
     if hand.half() {
@@ -53,7 +55,7 @@ pub fn write(hand: &mut Hand<'_>) -> Done {
         // As keys, too.
         0 => {
             let key = TEXTS[hand.below(8) as usize];
-            let value = one(hand);
+            let value = one(hand.random);
             let sql = "INSERT OR IGNORE INTO settings VALUES (?1, ?2, NULL)";
             hand.execute(sql, params![Text(key), value])?;
         }
@@ -66,7 +68,7 @@ pub fn write(hand: &mut Hand<'_>) -> Done {
             hand.execute("INSERT OR REPLACE INTO settings VALUES (?1, 1.0, '')", params![key])?;
         }
         _ => {
-            let value = one(hand);
+            let value = one(hand.random);
             hand.execute("INSERT INTO events VALUES (NULL, NULL, ?1)", params![value])?;
         }
     }

@@ -2,6 +2,7 @@
 //! small, else a part of one, so that a step stays short and memory bounded. Nothing is merged here.
 
 use super::{Engine, EngineError};
+use crate::breakage::Breakage;
 use crate::store::{BranchNumber, BranchRow, StoreError, loaded, stored};
 use conflict::Timestamp;
 use protocol::change::{Body, RowChange};
@@ -69,7 +70,8 @@ impl Engine {
             let body = Frame::decode_body(&row.frame, &self.limits).map_err(malformed)?;
             for (needed, sequence) in &body.dependencies {
                 let here = branches.iter().find(|known| known.id == *needed);
-                if here.is_none_or(|here| here.applied < *sequence) {
+                let lacks = here.is_none_or(|here| here.applied < *sequence);
+                if lacks && !Breakage::NotCausal.is_on() {
                     return Ok(None);
                 }
             }

@@ -7,7 +7,7 @@
 mod schema;
 mod work;
 
-pub use schema::{COUNTER, TABLES};
+pub use schema::{RULES, SHAPES, TABLES, UPGRADES};
 
 use super::till::{is_busy, is_of_disk};
 use crate::oracle::Ledger;
@@ -60,10 +60,28 @@ pub enum Task {
     Sweep,
     /// A program reads in a transaction, thinks, and writes in it later.
     Think,
+    /// A voucher, under a key that means the same everywhere.
+    Issue,
+    /// Some of its worth is spent.
+    Redeem,
+    /// Or added.
+    Recharge,
+    /// A voucher is deleted.
+    DropVoucher,
+    /// A badge whose code another one may have.
+    Claim,
+    /// A badge is deleted.
+    DropBadge,
+    /// A value that is easily changed on its way.
+    Odd,
+    /// What it sees of another till is written down.
+    Glance,
+    /// A column that only later versions of the application know.
+    Extra,
 }
 
 impl Task {
-    const ALL: [(Self, u64); 15] = [
+    const ALL: [(Self, u64); 24] = [
         (Self::Sell, 30),
         (Self::Enrol, 6),
         (Self::List, 6),
@@ -79,6 +97,15 @@ impl Task {
         (Self::Bulk, 1),
         (Self::Sweep, 1),
         (Self::Think, 5),
+        (Self::Issue, 4),
+        (Self::Redeem, 8),
+        (Self::Recharge, 3),
+        (Self::DropVoucher, 2),
+        (Self::Claim, 8),
+        (Self::DropBadge, 1),
+        (Self::Odd, 3),
+        (Self::Glance, 8),
+        (Self::Extra, 4),
     ];
 
     fn choose(random: &mut Random) -> Self {
@@ -100,6 +127,18 @@ struct Uncertain {
     deeds: Vec<Deed>,
     at: Duration,
 }
+
+/// What must not be.
+#[derive(Clone, Debug)]
+pub struct Complaint {
+    /// The invariant, by its letter in FAULTS.md.
+    pub check: &'static str,
+    /// What is wrong.
+    pub what: String,
+}
+
+const ALONE: &str = "G: the application sees no error that it would not have alone";
+const CAUSAL: &str = "B: who sees an effect sees its cause";
 
 /// How a transaction ended.
 enum End {
@@ -128,7 +167,9 @@ pub struct Clerk {
     /// The office reads, and so much had been committed when it began.
     thinks: Option<u64>,
     waiting: Option<(Task, Instant)>,
-    complaints: Vec<String>,
+    complaints: Vec<Complaint>,
+    /// Transactions in which REPLACE removed a row.
+    replaced: u64,
     disk_is_well: Box<dyn Fn() -> bool + Send>,
 }
 
@@ -163,6 +204,7 @@ impl Clerk {
             thinks: None,
             waiting: None,
             complaints: Vec::new(),
+            replaced: 0,
             disk_is_well: Box::new(|| true),
         }
     }
@@ -186,8 +228,18 @@ impl Clerk {
     }
 
     /// What it met that it would not have met alone.
-    pub fn complaints(&self) -> &[String] {
+    pub fn complaints(&self) -> &[Complaint] {
         &self.complaints
+    }
+
+    /// The number of its last transaction, as the table of tills has it.
+    pub fn latest(&self) -> u64 {
+        self.done
+    }
+
+    /// How often REPLACE removed a row.
+    pub fn replaced(&self) -> u64 {
+        self.replaced
     }
 
     /// How many transactions it committed.
@@ -217,6 +269,112 @@ impl Clerk {
             }
             Err(error) => self.failed(&format!("{task:?}"), &error),
         }
+    }
+
+    /// Does this now; whether it is committed.
+    pub fn perform(&mut self, task: Task) -> bool {
+        self.try_now(&format!("{task:?}"), |desk| desk.work(task))
+    }
+
+    /// Does what another site does at the same instant; whether it is committed.
+    pub fn duel(&mut self, choice: u64) -> bool {
+        self.try_now("a duel", |desk| desk.duel(choice))
+    }
+
+    fn try_now(
+        &mut self,
+        at: &str,
+        work: impl FnOnce(&mut Desk<'_>) -> rusqlite::Result<()>,
+    ) -> bool {
+        if self.uncertain.is_some() && !self.recover() {
+            return false;
+        }
+        match self.transact(work) {
+            Ok(()) => return true,
+            Err(error) if is_busy(&error) => {}
+            Err(error) => self.failed(at, &error),
+        }
+        false
+    }
+
+    /// Takes the write lock and keeps it; whether it has it.
+    pub fn hold_lock(&mut self) -> bool {
+        if self.uncertain.is_some() && !self.recover() {
+            return false;
+        }
+        run(&self.main, |connection| connection.execute_batch("BEGIN IMMEDIATE")).is_ok()
+    }
+
+    /// Writes under the lock and lets go of it; whether it had it.
+    pub fn let_go(&mut self) -> bool {
+        let random = Random::new(self.random.draw(), "held");
+        let main = self.main.clone();
+        let ended = run(&main, |connection| {
+            if connection.is_autocommit() {
+                return Ok(false);
+            }
+            match self.conclude(connection, random, |desk| desk.work(Task::Sell)) {
+                End::Committed => Ok(true),
+                End::Failed(error) => Err(error),
+            }
+        });
+        ended.unwrap_or_else(|error| {
+            self.failed("letting go of a lock", &error);
+            false
+        })
+    }
+
+    /// Begins to read, to write later in the same transaction; whether it does.
+    pub fn think(&mut self) -> bool {
+        self.begin_thinking();
+        self.thinks.is_some()
+    }
+
+    /// Writes then; whether there was anything to end.
+    pub fn conclude_thinking(&mut self) -> bool {
+        let thought = self.thinks.is_some();
+        self.finish_thinking();
+        thought
+    }
+
+    /// The whole log goes into the database.
+    pub fn checkpoint(&mut self) {
+        // Whoever reads may keep it from that.
+        let _ = run(&self.main, |connection| {
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        });
+    }
+
+    /// Its next version moves the schema, if there is one up to `most`; which it is at then, and
+    /// none where the file is in use.
+    pub fn upgrade(&mut self, most: usize) -> Option<usize> {
+        self.quit();
+        let upgraded = run(&self.main, |connection| {
+            connection.execute_batch("BEGIN IMMEDIATE")?;
+            let moved = version(connection).and_then(|at| match UPGRADES[..most].get(at) {
+                None => Ok(at),
+                Some(sql) => {
+                    connection.execute_batch(sql)?;
+                    connection.pragma_update(None, "user_version", at as i64 + 1)?;
+                    Ok(at + 1)
+                }
+            });
+            let ended = moved.and_then(|at| connection.execute_batch("COMMIT").map(|()| at));
+            ended.inspect_err(|_| roll_back(connection))
+        });
+        match upgraded {
+            Ok(at) => Some(at),
+            Err(error) if is_busy(&error) => None,
+            Err(error) => {
+                self.failed("an upgrade", &error);
+                None
+            }
+        }
+    }
+
+    /// Which version of the application the file is of.
+    pub fn version(&mut self) -> Option<usize> {
+        run(&self.main, version).ok()
     }
 
     /// Its programs end; the next act begins them anew.
@@ -265,13 +423,21 @@ impl Clerk {
         self.attempt += 1;
         let (site, attempt, at) = (self.site.clone(), self.attempt, self.begun.elapsed());
         let mut desk = Desk::new(connection, random, &site, attempt);
+        match Desk::without_cause(connection) {
+            Ok(Some(what)) => self.complain(CAUSAL, what),
+            Ok(None) => {}
+            Err(error) => {
+                roll_back(connection);
+                return End::Failed(error);
+            }
+        }
         let found = done(connection, &site);
         if let Ok(found) = found
             && found != self.done
             && !self.was_ghost(found)
         {
             let what = format!("its own last transaction was {}, and it finds {found}", self.done);
-            self.complain(what);
+            self.complain(ALONE, what);
             self.done = found;
         }
         let worked = work(&mut desk).and_then(|()| desk.sign());
@@ -279,9 +445,11 @@ impl Clerk {
             roll_back(connection);
             return End::Failed(error);
         }
+        let replaced = desk.replaced;
         self.uncertain = Some(Uncertain { attempt, deeds: desk.deeds, at });
         match connection.execute_batch("COMMIT") {
             Ok(()) => {
+                self.replaced += u64::from(replaced);
                 self.committed();
                 End::Committed
             }
@@ -322,7 +490,7 @@ impl Clerk {
         match run(&self.main, |connection| done(connection, &site)) {
             Ok(found) => {
                 if let Err(what) = self.found_after_crash(found) {
-                    self.complain(what);
+                    self.complain(ALONE, what);
                 }
                 true
             }
@@ -391,21 +559,24 @@ impl Clerk {
     fn failed(&mut self, at: &str, error: &rusqlite::Error) {
         if is_of_disk(error) {
             if (self.disk_is_well)() {
-                self.complain(format!("at {at}: the disk is well, and SQLite says: {error}"));
+                self.complain(
+                    ALONE,
+                    format!("at {at}: the disk is well, and SQLite says: {error}"),
+                );
             }
             self.quit();
             return;
         }
         let code = error.sqlite_error().map(|error: &ffi::Error| error.extended_code);
-        self.complain(format!(
-            "at {at}: an error that it would not have had alone: {error} (code {code:?})"
-        ));
+        let what = format!("at {at}: {error} (code {code:?})");
+        self.complain(ALONE, what);
     }
 
-    fn complain(&mut self, what: String) {
+    fn complain(&mut self, check: &'static str, what: String) {
         if self.complaints.len() < KEPT {
             let (attempt, time) = (self.attempt, self.begun.elapsed());
-            self.complaints.push(format!("attempt {attempt}, {time:?}: {what}"));
+            let what = format!("attempt {attempt}, {time:?}: {what}");
+            self.complaints.push(Complaint { check, what });
         }
     }
 }
@@ -438,4 +609,10 @@ fn done(connection: &Connection, site: &str) -> rusqlite::Result<u64> {
         .query_row("SELECT done FROM till WHERE name = ?1", [site], |row| row.get(0))
         .optional()?;
     Ok(done.unwrap_or(0).unsigned_abs())
+}
+
+/// How many upgrades a file has seen.
+fn version(connection: &Connection) -> rusqlite::Result<usize> {
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    Ok(usize::try_from(version).unwrap_or(0))
 }
