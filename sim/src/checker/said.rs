@@ -19,8 +19,10 @@ const OTHERS: [&str; 3] = ["_holdfast", "sqlite_", "smuggled"];
 /// What all journals together say.
 #[derive(Debug, Default)]
 pub(super) struct Journals {
-    /// All changes.
-    pub said: Vec<Said>,
+    /// All changes, each with the batch that it came in.
+    changes: Vec<(u64, Said)>,
+    /// By row, who said in which batch that it is forgotten.
+    forgotten: BTreeMap<Id, Vec<(SiteId, u64)>>,
     /// By origin and stamp, which batch it was that bears the stamp.
     batches: BTreeMap<(SiteId, u64), u64>,
     /// By origin, and from which of its batches on, what it had merged of whom.
@@ -37,6 +39,31 @@ impl Journals {
         let (Some(later_at), Some(earlier_at)) = (at(later), at(earlier)) else { return false };
         let heard = self.heard.get(&(later.origin, earlier.origin)).into_iter().flatten();
         heard.take_while(|(from, _)| *from <= later_at).any(|(_, to)| *to >= earlier_at)
+    }
+}
+
+impl Journals {
+    /// All that was ever said.
+    pub fn said(&self) -> Vec<Said> {
+        self.changes.iter().map(|(_, said)| said.clone()).collect()
+    }
+
+    /// The same without what those had merged who said that the row is forgotten.
+    pub fn remembered(&self) -> Vec<Said> {
+        let changes = self.changes.iter().filter(|(at, said)| {
+            let mut forgotten = self.forgotten.get(&said.row).into_iter().flatten();
+            !forgotten.any(|(by, then)| self.has_heard((*by, *then), (said.stamp.site, *at)))
+        });
+        changes.map(|(_, said)| said.clone()).collect()
+    }
+
+    /// Whether a site had merged another's batch when it made one.
+    fn has_heard(&self, (by, then): (SiteId, u64), (of, at): (SiteId, u64)) -> bool {
+        if by == of {
+            return at <= then;
+        }
+        let heard = self.heard.get(&(by, of)).into_iter().flatten();
+        heard.take_while(|(from, _)| *from <= then).any(|(_, to)| *to >= at)
     }
 }
 
@@ -62,7 +89,7 @@ pub(super) fn read(
         let reader = Reader { connection, number, site };
         let all = &mut *journals;
         if row.get::<_, i64>(3).map_err(tell)? > 0 {
-            reader.base(&chunks(branch), &mut all.said)?;
+            reader.base(&chunks(branch), all)?;
         }
         reader.batches(all)?;
     }
@@ -86,7 +113,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// What the database began with: stamped as the batch that tells of it.
-    fn base(&self, chunks: &BTreeMap<i64, Vec<u8>>, all: &mut Vec<Said>) -> Result<(), String> {
+    fn base(&self, chunks: &BTreeMap<i64, Vec<u8>>, all: &mut Journals) -> Result<(), String> {
         let manifest: Option<Vec<u8>> = self
             .connection
             .query_row("SELECT manifest FROM manifest WHERE branch = ?1", [self.number], |row| {
@@ -112,7 +139,7 @@ impl Reader<'_> {
         }
         for bytes in chunks.values() {
             let body = decode_chunk(bytes, &Limits::default()).map_err(|e| e.to_string())?;
-            self.body(body, &manifest.schema, stamp, all)?;
+            self.body(body, &manifest.schema, (manifest.sequence.0, stamp), all)?;
         }
         Ok(())
     }
@@ -145,7 +172,7 @@ impl Reader<'_> {
                 }
             }
             let schema = schemas.get(&at).ok_or("a batch in an unknown schema")?;
-            self.body(body, schema, stamp, &mut all.said)?;
+            self.body(body, schema, (sequence, stamp), all)?;
         }
         Ok(())
     }
@@ -154,14 +181,19 @@ impl Reader<'_> {
         &self,
         body: Body,
         schema: &Schema,
-        stamp: Timestamp,
-        all: &mut Vec<Said>,
+        (sequence, stamp): (u64, Timestamp),
+        all: &mut Journals,
     ) -> Result<(), String> {
         if !body.cleared.is_empty() {
             return Err("a table of a shared database is cleared".into());
         }
         for change in body.changes {
-            all.extend(self.change(change, schema, stamp)?);
+            let forgets = change.operation == Operation::Forget;
+            let Some(said) = self.change(change, schema, stamp)? else { continue };
+            match forgets {
+                true => all.forgotten.entry(said.row).or_default().push((self.site, sequence)),
+                false => all.changes.push((sequence, said)),
+            }
         }
         Ok(())
     }
@@ -187,9 +219,8 @@ impl Reader<'_> {
             rule.map_or(Rule::LastWriter, |(_, rule)| *rule)
         };
         let what = match &change.operation {
-            // Of what is forgotten applications never saw anything.
-            Operation::Forget => return Ok(None),
-            Operation::Delete => What::Delete,
+            // That a row is forgotten is no word about it.
+            Operation::Delete | Operation::Forget => What::Delete,
             Operation::Insert(values) => {
                 let mut columns = BTreeMap::new();
                 for (column, value) in table.other_columns().zip(values) {

@@ -59,7 +59,7 @@ impl Drive<'_> {
     /// stamp, and said is what was done.
     pub(crate) async fn look_at_shared_content(&mut self) -> Checked {
         let journals = self.said()?;
-        let said = &journals.said;
+        let said = &journals.said();
         let site = |id| self.checker.site(id).map(|at| at.0);
         let published = Published::new(said, TABLES, site);
         let wrong = self.in_ledger(|ledger| published.judge(ledger));
@@ -68,7 +68,7 @@ impl Drive<'_> {
             let check = "A: what was done is published, and nothing else";
             return Err(self.judged(check, "what was published", &wrong).await);
         }
-        let fold = Fold::new(said);
+        let fold = Fold::new(&journals.remembered());
         let mut first: Option<(At, oracle::Content)> = None;
         for at in self.places() {
             if self.shops[at.0].burned {

@@ -41,6 +41,10 @@ impl Drive<'_> {
         let begun = self.now();
         // What copies lost with the power is brought again first.
         self.pass(AWAKE).await?;
+        if self.plan.life.shared {
+            // Nodes tidy up in their first minute.
+            self.pass(AWAKE).await?;
+        }
         let rested = self
             .pass_while(PATIENCE, async |drive: &mut Self| match drive.plan.life.shared {
                 true => drive.is_sharing_at_rest().await,

@@ -195,11 +195,14 @@ impl Candidate<'_> {
     }
 }
 
+/// Keys that are taken, by table.
+type Keys = BTreeSet<(String, Vec<Part>)>;
+
 /// Lets those in that are meant, by their order.
 fn claim(
     all: &mut BTreeMap<Id, Candidate<'_>>,
     meant: impl Fn(&Candidate<'_>) -> bool,
-    (keys, won, losers): (&mut BTreeSet<(String, Vec<Part>)>, &mut BTreeSet<Claim>, &mut Vec<Id>),
+    (keys, won, losers): (&mut Keys, &mut BTreeSet<Claim>, &mut Vec<Id>),
 ) {
     let mut in_order: Vec<Place> =
         all.values().filter(|known| meant(known)).map(|known| known.place.clone()).collect();
