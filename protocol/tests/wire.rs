@@ -34,6 +34,7 @@ fn numbers() -> Vec<(&'static str, String)> {
         ("object index", object(ObjectKind::Index)),
         ("object view", object(ObjectKind::View)),
         ("object trigger", object(ObjectKind::Trigger)),
+        ("object virtual table", object(ObjectKind::Virtual)),
         ("version of the protocol", number(message::VERSION.into())),
         ("first kind of message that may be ignored", number(message::FIRST_IGNORABLE.into())),
         ("format of a member record", number(membership::FORMAT.into())),

@@ -168,7 +168,15 @@ impl Held<'_> {
             switched.map(drop).map_err(|error| self.failed(error))
         };
         switch(true)?;
+        // A full-text table that is not as its triggers think says that it is damaged.
+        let derived = |error: &rusqlite::Error| {
+            let code = error.sqlite_error().map(|error| error.extended_code);
+            code == Some(rusqlite::ffi::SQLITE_CORRUPT_VTAB)
+        };
         let done = work().map_err(|error| match error.sqlite_error_code() {
+            _ if derived(&error) => {
+                CaptureError::Trigger(self.application.path().to_owned(), error.to_string())
+            }
             // What a trigger says by RAISE, lacks, or breaks; the rest is the file's.
             None | Some(ErrorCode::ConstraintViolation | ErrorCode::Unknown) => {
                 CaptureError::Trigger(self.application.path().to_owned(), error.to_string())

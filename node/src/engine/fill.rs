@@ -13,6 +13,7 @@ use conflict::Value;
 use protocol::change::Body;
 use protocol::schema::{RowIdentity, Schema, Table, TableIndex};
 use rusqlite::{Connection, OpenFlags};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Rows of one step.
@@ -100,18 +101,18 @@ pub(super) struct Filling {
     loader: BaseLoader,
     chunk: u64,
     schema: Schema,
-    effects: Effects,
-    /// The tables whose triggers run for rows of other sites.
+    /// The tables whose triggers run for rows of other sites, and what those write.
     followed: Vec<String>,
+    written: BTreeSet<String>,
 }
 
 impl Filling {
     /// Completes the file and closes it: durable, without a `-wal`. What a person should
     /// know.
     pub(super) fn finish(self) -> Result<Vec<String>, EngineError> {
-        let Self { mut loader, schema, effects, followed, .. } = self;
+        let Self { mut loader, schema, followed, written, .. } = self;
         let (left_out, mut findings) = loader.finish_bare(|connection| {
-            virtual_tables::complete(connection, &schema, &followed, |name| effects.writes(name))
+            virtual_tables::complete(connection, &schema, &followed, |name| written.contains(name))
         })?;
         loader.close()?;
         let told = |LeftOut { object, reason }: LeftOut| {
@@ -177,11 +178,15 @@ impl Engine {
         content[..16].copy_from_slice(id.0.as_bytes());
         let policy = Policy::read(self.store.connection(), number, self.identity.site)?;
         let effects = Effects::of(&schema)?;
-        let runs = |place| matches!(effects.stance(&schema, &policy, place), Stance::Run(_));
-        let tables = schema.tables.iter().enumerate().filter(|(place, _)| runs(*place));
-        let followed = tables.map(|(_, table)| table.name.clone()).collect();
+        let (mut followed, mut written) = (Vec::new(), BTreeSet::new());
+        for (place, table) in schema.tables.iter().enumerate() {
+            if let Stance::Run(writes) = effects.stance(&schema, &policy, place) {
+                followed.push(table.name.clone());
+                written.extend(writes);
+            }
+        }
         let loader = BaseLoader::open(&*self.environment, file, content, schema.clone())?;
-        Ok(Filling { walk, loader, chunk: 0, schema, effects, followed })
+        Ok(Filling { walk, loader, chunk: 0, schema, followed, written })
     }
 
     /// Writes some more rows; whether all are written.

@@ -6,9 +6,9 @@
 
 use super::fill::{Stride, Walk, other_tables, row_at};
 use super::{Engine, EngineError};
-use crate::capture::{CaptureError, Images, PackedKey, inspect, pack};
+use crate::capture::{CaptureError, Images, PackedKey, Weight, inspect, pack};
 use crate::failure::Failure;
-use crate::shared::pack_version;
+use crate::shared::{fit, pack_version};
 use crate::sql::{bind, quoted, row_values};
 use crate::store::DatabaseNumber;
 use conflict::{Value, Version};
@@ -69,13 +69,19 @@ impl Engine {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = self.environment.open_database(file, flags).map_err(failed)?;
         let schema = self.group_schema(number)?;
-        let there = inspect(&connection, Some(&schema)).map_err(failed)?.schema;
-        if let Some(other) = other_tables(&there, &schema) {
+        let inspection = inspect(&connection, Some(&schema)).map_err(failed)?;
+        if let Some(other) = other_tables(&inspection.schema, &schema) {
             return Err(Failure::refused(
                 format!("{} can't be merged with the group's: {other}.", file.display()),
                 "Bring both to one version of the application first.",
             )
             .into());
+        }
+        let own = self.membership.member(self.identity.site);
+        let residues = own.map(|member| member.residues).unwrap_or_default();
+        let fitness = fit::findings(&connection, &inspection, false, residues).map_err(failed)?;
+        if let Some(found) = fitness.iter().find(|found| found.weight == Weight::Refusal) {
+            return Err(Failure::refused(format!("{}.", found.what), found.remedy.clone()).into());
         }
         let walk = Walk::new(self, number, &schema)?;
         self.store.transaction(|transaction| -> Result<(), EngineError> {

@@ -140,6 +140,9 @@ pub struct Engine {
     shared: BTreeMap<DatabaseNumber, shared::Shared>,
     /// Branches of shared databases whose next batch can't be merged.
     unmergeable: BTreeSet<BranchNumber>,
+    /// Shared databases whose triggers refused rows of others, which are written without triggers
+    /// until the node starts again.
+    triggers_refused: BTreeSet<DatabaseNumber>,
     mirrors: BTreeMap<DatabaseNumber, Mirror>,
     /// The files that these are, to notice when one is deleted.
     mirror_files: BTreeMap<DatabaseNumber, FileIdentity>,
@@ -209,6 +212,7 @@ impl Engine {
             captures_made: 0,
             shared: BTreeMap::new(),
             unmergeable: BTreeSet::new(),
+            triggers_refused: BTreeSet::new(),
             mirrors: BTreeMap::new(),
             mirror_files: BTreeMap::new(),
             limits: Limits::default(),

@@ -106,12 +106,6 @@ impl Effects {
             false => Stance::Silent(Why::Chosen),
         }
     }
-
-    /// Whether some table's triggers write this one.
-    pub fn writes(&self, name: &str) -> bool {
-        let mut all = self.tables.iter().flatten().flatten();
-        all.any(|written| written.eq_ignore_ascii_case(name))
-    }
 }
 
 #[cfg(test)]
@@ -142,7 +136,6 @@ mod tests {
         let entries = entries.iter().map(|(table, choice)| Entry::new(table, None, *choice));
         let policy = Policy::from_entries(entries, SiteId::from_bytes([1; 16]));
         let effects = Effects::of(&schema).unwrap();
-        assert!(effects.writes("WORDS") && effects.writes("seen") && !effects.writes("item"));
         let names = schema.tables.iter().map(|table| table.name.clone());
         names.enumerate().map(|(at, n)| (n, effects.stance(&schema, &policy, at))).collect()
     }

@@ -49,7 +49,22 @@ pub fn intend(book: &Book<'_>) -> Result<Vec<Form>, DeskError> {
     Ok(forms)
 }
 
-/// Takes note of whether the intended write came about.
+/// Says that what is intended stands in the application's table; nothing was merged since.
+///
+/// # Errors
+/// See [`StoreError`].
+pub fn end_waiting(connection: &Connection, database: DatabaseNumber) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "DELETE FROM unwritten WHERE database = ?1 AND (tbl, key) IN
+               (SELECT tbl, key FROM intent WHERE database = ?1)",
+        )?
+        .execute([database.0])?;
+    Ok(())
+}
+
+/// Takes note of whether the intended write came about. Rows go on waiting to be written: they may
+/// have changed since, and [`intend`] leaves out those that did not.
 ///
 /// # Errors
 /// See [`DeskError`].
@@ -74,12 +89,6 @@ pub fn end_intent(
                 None => images.delete(table, &key)?,
             }
         }
-        connection
-            .prepare_cached(
-                "DELETE FROM unwritten WHERE database = ?1 AND (tbl, key) IN
-                   (SELECT tbl, key FROM intent WHERE database = ?1)",
-            )?
-            .execute([database.0])?;
     } else {
         connection
             .prepare_cached("UPDATE written SET count = count - 1 WHERE database = ?")?

@@ -11,6 +11,9 @@ use conflict::row::Assignment;
 use conflict::visible::{RowId, Shown};
 use protocol::schema::TableIndex;
 
+/// So many marks are meant by one batch.
+const AT_ONCE: usize = 1000;
+
 /// Remembers a row that shows a mark which is to stay, if it is this site's to say so.
 ///
 /// # Errors
@@ -41,7 +44,7 @@ pub(super) fn note(
 /// # Errors
 /// What is stored is damaged, or can't be read or written.
 pub fn keep(book: &Book<'_>, stamp: Stamp, own: &mut Own) -> Result<(), DeskError> {
-    for id in Owed::Mark.take(book.connection, book.database)? {
+    for id in Owed::Mark.take(book.connection, book.database, AT_ONCE)? {
         let (Some(row), Some(stored)) = (book.local.row_id(&id)?, book.now(&id)?) else { continue };
         let Some(outcome) = &stored.outcome else { continue };
         let Shown::Visible { kept: false, marks, .. } = &outcome.shown else { continue };

@@ -112,8 +112,8 @@ impl Book<'_> {
     /// which they mean.
     fn touch_birthless(&self) -> Result<(), StoreError> {
         let new = |(id, entry): (&MergedId, &Entry)| {
-            let begins = entry.before.is_none() && entry.now.is_some();
-            (begins && !id.birth.is_empty()).then(|| id.clone())
+            let begins_or_ends = entry.before.is_none() != entry.now.is_none();
+            (begins_or_ends && !id.birth.is_empty()).then(|| id.clone())
         };
         let new: Vec<MergedId> = self.open.borrow().iter().filter_map(new).collect();
         for id in new {

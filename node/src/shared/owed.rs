@@ -67,22 +67,28 @@ impl Owed {
         Ok(())
     }
 
-    /// The rows that waited for it; they do no more.
+    /// Up to `limit` rows that waited for it; they do no more.
     pub(super) fn take(
         self,
         connection: &Connection,
         database: i64,
+        limit: usize,
     ) -> Result<Vec<MergedId>, StoreError> {
-        let wanted = params![database, self.as_str()];
-        let waiting = connection
-            .prepare_cached("SELECT tbl, key, birth FROM owed WHERE database = ?1 AND what = ?2")?
-            .query_map(wanted, |row| {
+        let waiting: Vec<MergedId> = connection
+            .prepare_cached(
+                "SELECT tbl, key, birth FROM owed WHERE database = ?1 AND what = ?2 LIMIT ?3",
+            )?
+            .query_map(params![database, self.as_str(), limit as i64], |row| {
                 Ok(MergedId { table: row.get(0)?, key: row.get(1)?, birth: row.get(2)? })
             })?
             .collect::<Result<_, _>>()?;
-        connection
-            .prepare_cached("DELETE FROM owed WHERE database = ?1 AND what = ?2")?
-            .execute(wanted)?;
+        let mut done = connection.prepare_cached(
+            "DELETE FROM owed
+             WHERE database = ?1 AND what = ?2 AND tbl = ?3 AND key = ?4 AND birth = ?5",
+        )?;
+        for row in &waiting {
+            done.execute(params![database, self.as_str(), row.table, row.key, row.birth])?;
+        }
         Ok(waiting)
     }
 
@@ -91,7 +97,7 @@ impl Owed {
     /// # Errors
     /// See [`StoreError`].
     pub fn try_again(connection: &Connection, database: DatabaseNumber) -> Result<(), StoreError> {
-        for row in Self::Numberless.take(connection, database.0)? {
+        for row in Self::Numberless.take(connection, database.0, usize::MAX >> 1)? {
             Self::Number.note(connection, database.0, &row)?;
         }
         Ok(())

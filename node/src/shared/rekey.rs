@@ -17,6 +17,9 @@ use protocol::schema::TableIndex;
 use rusqlite::{OptionalExtension, params};
 use std::collections::BTreeMap;
 
+/// So many rows are given another number by one batch: each has others that refer to it.
+const AT_ONCE: usize = 1000;
+
 /// Remembers a row that is to be given another number, if it is this site's to give.
 ///
 /// # Errors
@@ -48,7 +51,7 @@ pub fn rekey(
     let birth = Version { timestamp: stamp.timestamp, origin: stamp.site };
     let mut given: BTreeMap<i64, i64> = BTreeMap::new();
     let mut moves = Moves::new();
-    for id in Owed::Number.take(book.connection, book.database)? {
+    for id in Owed::Number.take(book.connection, book.database, AT_ONCE)? {
         let (Some(row), Some(stored)) = (book.local.row_id(&id)?, book.now(&id)?) else { continue };
         if !stored.state.is_live() {
             // It has gone on already; somebody who did not know refers to it.

@@ -47,8 +47,8 @@ pub fn is_vocabulary(sql: &str) -> bool {
 }
 
 /// Makes all of a schema, and fills them from the rows that are there: by the triggers of the
-/// tables in `followed`, else as full-text tables fill themselves. What is not as at other sites,
-/// a sentence each.
+/// tables in `followed`, which write those that are `written`; else as full-text tables fill
+/// themselves. What is not as at other sites, a sentence each.
 ///
 /// # Errors
 /// SQLite's.
@@ -72,7 +72,9 @@ pub fn complete(
         let table = quoted(name);
         let rebuild = format!("INSERT INTO {table}({table}) VALUES('rebuild')");
         let full_text = FULL_TEXT.contains(&&*module(&object.sql));
-        if !full_text || connection.execute(&rebuild, []).is_err() {
+        let rebuilt = full_text && connection.execute(&rebuild, []).is_ok();
+        let filled = connection.prepare(&format!("SELECT 1 FROM {table}"))?.exists([])?;
+        if !rebuilt || !filled {
             told.push(format!("{name} is empty: only the application can fill it."));
         }
     }

@@ -116,6 +116,7 @@ impl Engine {
                     note_change(transaction, number, branch.number, part.sequence)?;
                 }
                 if is_heartbeat(&part.body, part.last)
+                    && !part.more
                     && !closes_a_run(transaction, branch.number, part.sequence)?
                 {
                     note_heartbeat(transaction, branch.number, part.sequence)?;

@@ -11,7 +11,7 @@ mod write;
 use super::{Engine, EngineError};
 use crate::capture::{Captured, Folded, Images, Notes, pack};
 use crate::shared::blocks::own_numbers;
-use crate::shared::book::Book;
+use crate::shared::book::{Book, states};
 use crate::shared::conflicts::{self, Context, decision};
 use crate::shared::incoming::{Incoming, Reading};
 use crate::shared::intent::{is_unwritten, unwritten};
@@ -102,8 +102,6 @@ pub(super) struct Shared {
     told_short: Cell<Option<bool>>,
     /// Since when the application's file could not be written, for being in use.
     busy_since: Cell<Option<WallTime>>,
-    /// Whether a trigger refused rows of others: then they are written without triggers.
-    triggers_refused: Cell<bool>,
     /// By branch, the schema that its batches are in, and since which.
     readings: BTreeMap<BranchNumber, (Sequence, Reading)>,
     /// Of which changes everybody has heard, as found last.
@@ -142,13 +140,33 @@ impl Shared {
         if let Change::Insert(columns) = &change.change {
             row.extend(columns.iter().map(|(_, value, _)| value.clone()));
         }
-        let Some(entry) = Entry::from_row(&row) else { return Ok(()) };
+        match Entry::from_row(&row) {
+            Some(entry) => self.decide(context, &entry),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes note of all that was decided: settling anew finds the same conflicts anew.
+    fn decide_again(&self, context: Context<'_>) -> Result<(), EngineError> {
+        let Context { connection, database, .. } = context;
+        for (id, state) in states(connection, database.0, &self.numbers, policy::TABLE)? {
+            let mut row = id.key_values()?;
+            let value = self.numbers.column(connection, id.table, "value")?;
+            row.extend(state.value(value).filter(|_| state.is_live()));
+            if let Some(entry) = Entry::from_row(&row) {
+                self.decide(context, &entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn decide(&self, context: Context<'_>, entry: &Entry) -> Result<(), EngineError> {
         let place = |table: &str, column: &str| {
             let mut tables = self.local.tables.iter();
             let table = tables.find(|known| known.name == table)?;
             table.columns.iter().position(|known| known.name == column)
         };
-        Ok(decision::take(context, &self.numbers, &entry, place)?)
+        Ok(decision::take(context, &self.numbers, entry, place)?)
     }
 
     /// Settles some more rows anew, unless everything was settled under this schema and these
@@ -191,6 +209,9 @@ impl Shared {
                 .prepare_cached("INSERT INTO settling VALUES (?1, ?2, ?3, ?4, ?5)")?
                 .execute(params![database.0, under, table, key, birth])?,
         };
+        if last.is_none() {
+            self.decide_again(context)?;
+        }
         Ok(last.is_none())
     }
 
@@ -308,7 +329,6 @@ impl Engine {
             residues,
             told_short: Cell::new(None),
             busy_since: Cell::new(None),
-            triggers_refused: Cell::new(false),
             readings: BTreeMap::new(),
             stable: Stable::default(),
         };
@@ -323,7 +343,9 @@ impl Engine {
             Ok(settled)
         })?;
         self.clear_alarm(&unfit_subject(number))?;
-        self.clear_alarm(&write::triggers_subject(number))?;
+        if !self.triggers_refused.contains(&number) {
+            self.clear_alarm(&write::triggers_subject(number))?;
+        }
         if !settled {
             return Ok(Loaded::Settling);
         }

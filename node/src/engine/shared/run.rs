@@ -23,6 +23,8 @@ pub(super) struct Part {
     pub(super) sequence: Sequence,
     pub(super) timestamp: Timestamp,
     pub(super) body: Body,
+    /// Whether it becomes visible together with the next one.
+    pub(super) more: bool,
     /// Whether it ends its branch.
     pub(super) last: bool,
     /// Up to this change it was merged before; and up to this one it is merged now.
@@ -78,12 +80,13 @@ impl Engine {
             let from = before.filter(|(sequence, _)| *sequence == at).map_or(0, |(_, from)| from);
             let to = body.changes.len().min(from.saturating_add(CHANGES - changes));
             changes += to.saturating_sub(from);
-            let (timestamp, last) = (header.meta.timestamp, header.meta.last);
+            let (timestamp, more, last) =
+                (header.meta.timestamp, header.meta.more, header.meta.last);
             match to < body.changes.len() {
                 true => next.begun = Some((at, to)),
                 false => next.whole = Some((at, timestamp)),
             }
-            next.parts.push(Part { sequence: at, timestamp, body, last, from, to });
+            next.parts.push(Part { sequence: at, timestamp, body, more, last, from, to });
         }
         Ok(Some(next))
     }

@@ -7,7 +7,7 @@ use crate::engine::harvest::{Capture, Harvest};
 use crate::engine::numbering::{Numbering, Standing};
 use crate::shared::blocks;
 use crate::shared::conflicts::Context;
-use crate::shared::intent::{end_intent, intend, set_writes, writes};
+use crate::shared::intent::{end_intent, end_waiting, intend, set_writes, writes};
 use crate::shared::owed::Owed;
 use crate::shared::room::{self, Room};
 use crate::store::alarms::Severity;
@@ -113,7 +113,11 @@ impl Engine {
                     "What others changed is kept and is written once the file can be: look at the \
                      disk and at what has the file open.",
                 )?;
-                return Ok(SharedStep::Stuck);
+                return Ok(if moved.is_empty() {
+                    SharedStep::Stuck
+                } else {
+                    SharedStep::Moved(moved)
+                });
             }
             Err(error) => {
                 self.shared.remove(&number);
@@ -145,9 +149,7 @@ impl Engine {
         error: &CaptureError,
         moved: Vec<LocalBranch>,
     ) -> Result<SharedStep, EngineError> {
-        if let Some(shared) = self.shared.get(&database.number) {
-            shared.triggers_refused.set(true);
-        }
+        self.triggers_refused.insert(database.number);
         self.raise(
             triggers_subject(database.number),
             Severity::Warning,
@@ -308,6 +310,7 @@ impl Engine {
             others: &others,
             now,
         };
+        let refused = self.triggers_refused.contains(&number);
         let (schema_at, run_open) = (capture.schema_at, capture.run_open);
         let (rescan, position) = (&capture.rescan, &capture.position);
         let (mut harvested, mut intended, mut idle) = (None, false, false);
@@ -356,7 +359,7 @@ impl Engine {
             if idle {
                 return Ok(Polite::Busy); // all is as it should be: nothing to commit
             }
-            let running = match shared.triggers_refused.get() {
+            let running = match refused {
                 true => BTreeSet::new(),
                 false => shared.local.with_triggers(),
             };
@@ -370,8 +373,11 @@ impl Engine {
             Ok(Polite::Busy) if !intended => Ok(Written::Busy),
             Ok(done) => {
                 let happened = done == Polite::Done(());
-                let ended = store.transaction(|transaction| {
-                    Ok::<_, EngineError>(end_intent(transaction, number, happened)?)
+                let ended = store.transaction(|transaction| -> Result<(), EngineError> {
+                    if happened {
+                        end_waiting(transaction, number)?;
+                    }
+                    Ok(end_intent(transaction, number, happened)?)
                 });
                 ended.map(|()| if happened { Written::Done } else { Written::Busy })
             }

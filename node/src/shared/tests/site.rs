@@ -6,7 +6,7 @@ use crate::shared::book::Book;
 use crate::shared::conflicts::Context;
 use crate::shared::forget::Unseen;
 use crate::shared::incoming::Reading;
-use crate::shared::intent::{end_intent, intend, set_writes};
+use crate::shared::intent::{end_intent, end_waiting, intend, set_writes};
 use crate::shared::local::Local;
 use crate::shared::numbers::Numbers;
 use crate::shared::owed::Owed;
@@ -382,6 +382,7 @@ impl Site {
             });
         }
         self.app.execute_batch("COMMIT; PRAGMA foreign_keys = ON").unwrap();
+        end_waiting(&self.store, DatabaseNumber(DATABASE)).unwrap();
         end_intent(&self.store, DatabaseNumber(DATABASE), true).unwrap();
     }
 
