@@ -232,7 +232,7 @@ impl Drive<'_> {
             let alone = |peer: &PeerStatus| {
                 peer.state != "connected" && !self.shops[self.place(&peer.site).0].burned
             };
-            if status.peers.iter().any(alone) {
+            if !self.plan.life.behind_nat && status.peers.iter().any(alone) {
                 return false;
             }
             let Some(own) = own(&status, name) else { return false };
