@@ -130,17 +130,14 @@ impl Book<'_> {
 
     /// For deliberate defects alone.
     fn forget(&self, id: &MergedId) -> Result<(), StoreError> {
-        let sql = "DELETE FROM merged_row WHERE database = ?1 AND tbl = ?2 AND key = ?3 AND birth = ?4";
+        let sql =
+            "DELETE FROM merged_row WHERE database = ?1 AND tbl = ?2 AND key = ?3 AND birth = ?4";
         let row = params![self.database, id.table, id.key, id.birth];
         self.connection.prepare_cached(sql)?.execute(row)?;
         Ok(())
     }
 
-    fn parents_of(
-        &self,
-        row: &RowId,
-        stored: Option<&Stored>,
-    ) -> Result<Vec<MergedId>, DeskError> {
+    fn parents_of(&self, row: &RowId, stored: Option<&Stored>) -> Result<Vec<MergedId>, DeskError> {
         let Some(stored) = stored else { return Ok(Vec::new()) };
         let references = self.meant(row, stored)?.references;
         let mut parents = Vec::with_capacity(references.len());

@@ -141,8 +141,8 @@ fn forged(frame: &[u8]) -> Option<Vec<u8>> {
             Operation::Insert(values) => values.iter_mut().collect(),
             Operation::Update(columns) => columns
                 .iter_mut()
-                .filter_map(|(_, assignment)| match assignment {
-                    Assignment::Set(value) | Assignment::Add(value) => Some(value),
+                .map(|(_, assignment)| match assignment {
+                    Assignment::Set(value) | Assignment::Add(value) => value,
                 })
                 .collect(),
             Operation::Delete => Vec::new(),

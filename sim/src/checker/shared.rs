@@ -142,11 +142,9 @@ impl Drive<'_> {
             };
             let chunks = |branch| self.chunks(at, &self.world.base(name, branch));
             let looked = self.world.disk(name).look(&self.node_db(at));
-            let said = looked
-                .map_err(|error| error.to_string())
-                .and_then(|connection| {
-                    super::said::read(&connection, wanted, chunks, &mut journals)
-                });
+            let said = looked.map_err(|error| error.to_string()).and_then(|connection| {
+                super::said::read(&connection, wanted, chunks, &mut journals)
+            });
             if let Err(what) = said {
                 let what = format!("{name}'s journal can't be read: {what}");
                 return Err(self.broken("E: journals are whole", what));
@@ -191,16 +189,14 @@ impl Drive<'_> {
             compare(&connection, shape, columns, &seen, &mut differs)?;
         }
         let told = disk.look(&self.node_db(at))?;
-        let kinds = [
-            ("parked", seen.parked.len() as u64),
-            ("marked", seen.marked),
-            ("kept", seen.kept),
-        ];
+        let kinds =
+            [("parked", seen.parked.len() as u64), ("marked", seen.marked), ("kept", seen.kept)];
         for (kind, should) in kinds {
             let sql = "SELECT count(*) FROM conflict WHERE kind = ?1";
             let is: u64 = told.query_row(sql, [kind], |row| row.get::<_, i64>(0))?.unsigned_abs();
             if is != should {
-                differs.push(format!("its conflicts list {is} {kind} rows, and there are {should}"));
+                differs
+                    .push(format!("its conflicts list {is} {kind} rows, and there are {should}"));
             }
         }
         let content = oracle::content::read(&connection)?;
@@ -287,9 +283,7 @@ fn is_null(told: &Told) -> bool {
 }
 
 /// The columns of a file's tables, with what rows hold in those that nobody set.
-fn columns(
-    connection: &Connection,
-) -> rusqlite::Result<BTreeMap<String, BTreeMap<String, Value>>> {
+fn columns(connection: &Connection) -> rusqlite::Result<BTreeMap<String, BTreeMap<String, Value>>> {
     let mut all = BTreeMap::new();
     for shape in SHAPES {
         let mut columns = BTreeMap::new();
@@ -325,7 +319,8 @@ fn compare(
         match seen.rows.get(&name) {
             Some(should) if *should == values => {}
             Some(should) => {
-                let other = values.iter().filter(|(column, value)| should.get(*column) != Some(value));
+                let other =
+                    values.iter().filter(|(column, value)| should.get(*column) != Some(value));
                 let other: Vec<String> = other
                     .map(|(column, value)| {
                         format!("{column} is {value:?} and should be {:?}", should.get(column))

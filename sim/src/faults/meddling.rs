@@ -17,8 +17,7 @@ use std::time::Duration;
 /// In which a batch gets about and is merged.
 const ARRIVES: Duration = Duration::from_secs(30 * 60);
 /// Tables that nobody shares.
-const SMUGGLED: [&str; 4] =
-    ["_holdfast_marker", "_holdfast_log", "sqlite_sequence", "smuggled"];
+const SMUGGLED: [&str; 4] = ["_holdfast_marker", "_holdfast_log", "sqlite_sequence", "smuggled"];
 
 /// What is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +71,8 @@ impl Drive<'_> {
         match looked {
             Ok(0) | Err(_) => Ok(()),
             Ok(_) => {
-                let what = format!("{}'s file has what {SMUGGLED:?} were told to have", self.name(at));
+                let what =
+                    format!("{}'s file has what {SMUGGLED:?} were told to have", self.name(at));
                 Err(self.broken("D: changes of tables that are not shared change nothing", what))
             }
         }
@@ -137,12 +137,12 @@ impl Drive<'_> {
         let disk = self.world.disk(name);
         let seed = disk.read(&self.world.node_folder(name).join("key")).ok()?;
         let key = SigningKey::from_seed(seed.try_into().ok()?);
-        let (number, branch) =
-            self.in_branch(at, at, |_, number, branch| Ok((number, branch)))?;
+        let (number, branch) = self.in_branch(at, at, |_, number, branch| Ok((number, branch)))?;
         let published = disk.edit(&self.node_db(at), |connection| {
             let sql = "SELECT held, hash, timestamp FROM branch WHERE number = ?1";
-            let (held, hash, time): (i64, [u8; 32], i64) = connection
-                .query_row(sql, [number], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            let (held, hash, time): (i64, [u8; 32], i64) =
+                connection
+                    .query_row(sql, [number], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
             let Some(schema) = schema(connection, number)? else { return Ok(None) };
             let timestamp = Timestamp::try_from(time.unsigned_abs() + 1).unwrap_or(Timestamp::MAX);
             let body = what.body(schema);

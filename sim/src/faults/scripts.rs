@@ -89,13 +89,7 @@ impl Drive<'_> {
     }
 
     /// F27 (and F13, F48 for those who receive): a carrier hands on a damaged batch.
-    async fn damaged(
-        &mut self,
-        carrier: At,
-        origin: At,
-        asker: At,
-        harm: Harm,
-    ) -> Checked<Begun> {
+    async fn damaged(&mut self, carrier: At, origin: At, asker: At, harm: Harm) -> Checked<Begun> {
         let sites = [carrier, origin, asker];
         if !self.at_work(&sites) {
             return Ok(Begun::NotNow);
@@ -106,7 +100,8 @@ impl Drive<'_> {
         if let Some(till) = self.shops[origin.0].till.clone().filter(|_| self.at_work(&[origin])) {
             till.perform(Operation::Sale);
         }
-        if let Some(clerk) = self.shops[origin.0].clerk.clone().filter(|_| self.at_work(&[origin])) {
+        if let Some(clerk) = self.shops[origin.0].clerk.clone().filter(|_| self.at_work(&[origin]))
+        {
             clerk.lock().perform(Task::Sell);
         }
         self.pass(15 * MINUTE).await?;

@@ -77,13 +77,16 @@ pub struct Said {
     pub refers: BTreeMap<String, Stamp>,
 }
 
+/// A value, by which rule, and the first insert of the row that it refers to.
+type Set = (Value, Rule, Option<Stamp>);
+
 /// What is known of a row.
 #[derive(Clone, Debug, Default)]
 pub struct Row {
     inserts: BTreeSet<Stamp>,
     deleted: Option<Stamp>,
     /// By column, its sets, with the first inserts of what they refer to.
-    sets: BTreeMap<String, BTreeMap<Stamp, (Value, Rule, Option<Stamp>)>>,
+    sets: BTreeMap<String, BTreeMap<Stamp, Set>>,
     added: BTreeMap<String, BTreeMap<Stamp, Value>>,
 }
 
@@ -184,8 +187,8 @@ impl Row {
                 }
                 None => sets.last_key_value()?,
             },
-            (Rule::LastWriter | Rule::Counter, _) => sets.last_key_value()?,
-            (rule, _) => unimplemented!("the oracle knows no {rule:?}"),
+            // No run here sets any other rule.
+            _ => sets.last_key_value()?,
         };
         let above = added.into_iter().flat_map(|added| added.range(*stamp..));
         let above = above.filter(|(add, _)| *add != stamp).map(|(_, amount)| amount);

@@ -144,7 +144,14 @@ pub struct Ledger {
 impl Ledger {
     /// An empty one of these tables.
     pub fn new(tables: &'static [Known]) -> Self {
-        Self { tables, stories: BTreeMap::new(), outages: BTreeMap::new(), deeds: 0, timeless: false, ruled: 0 }
+        Self {
+            tables,
+            stories: BTreeMap::new(),
+            outages: BTreeMap::new(),
+            deeds: 0,
+            timeless: false,
+            ruled: 0,
+        }
     }
 
     /// A transaction was committed.

@@ -132,8 +132,8 @@ impl Judged<'_> {
         let own_birth = story.births.iter().any(|birth| birth.site == site);
         let mut last = None;
         for (column, kind) in ledger.columns(name.table) {
-            let sets = story.sets.get(column).into_iter().flatten();
-            let Some((moment, cell)) = sets.filter(|(set, _)| set.site == site).next_back() else {
+            let mut sets = story.sets.get(column).into_iter().flatten();
+            let Some((moment, cell)) = sets.rfind(|(set, _)| set.site == site) else {
                 continue;
             };
             last = last.max(Some(moment.order));
@@ -169,8 +169,7 @@ impl Judged<'_> {
             if birth.site == site
                 && let Some([(_, Cell::Number(as_published), _)]) =
                     voice.sets.get(*column).map(Vec::as_slice)
-                && let Some([(_, Cell::Number(begun))]) =
-                    story.sets.get(column).map(Vec::as_slice)
+                && let Some([(_, Cell::Number(begun))]) = story.sets.get(column).map(Vec::as_slice)
             {
                 published += as_published - begun;
             }

@@ -59,6 +59,15 @@ struct Candidate<'a> {
 /// Table, column, text.
 type Claim = (String, &'static str, Vec<u8>);
 
+/// What is claimed already.
+#[derive(Debug, Default)]
+struct Taken {
+    keys: BTreeSet<(String, Vec<Part>)>,
+    values: BTreeSet<Claim>,
+    /// Who lost a value, in order of loss.
+    losers: Vec<Id>,
+}
+
 /// What is seen of `fold` under a schema: `shapes`, and each table's `columns` with what rows hold
 /// in those that nobody set.
 pub fn visible(
@@ -74,11 +83,9 @@ pub fn visible(
             all.insert(id.clone(), candidate(id, row, shape, columns));
         }
     }
-    let mut keys: BTreeSet<(String, Vec<Part>)> = BTreeSet::new();
-    let mut won: BTreeSet<Claim> = BTreeSet::new();
+    let mut taken = Taken::default();
     // A: those that live.
-    let mut losers = Vec::new();
-    claim(&mut all, |candidate| !candidate.place.dead, (&mut keys, &mut won, &mut losers));
+    claim(&mut all, |candidate| !candidate.place.dead, &mut taken);
     // B: the dead that they need, and those that these need.
     let mut needed: BTreeSet<Id> = BTreeSet::new();
     let mut next: Vec<Id> = all
@@ -94,8 +101,8 @@ pub fn visible(
         }
     }
     // C: these.
-    claim(&mut all, |candidate| needed.contains(&candidate.id()), (&mut keys, &mut won, &mut losers));
-    mark(&mut all, &losers, &won, codes);
+    claim(&mut all, |candidate| needed.contains(&candidate.id()), &mut taken);
+    mark(&mut all, &taken, codes);
     // D: who refers to what is not seen is not seen either.
     loop {
         let hidden: Vec<Id> = all
@@ -195,11 +202,7 @@ impl Candidate<'_> {
 fn claim(
     all: &mut BTreeMap<Id, Candidate<'_>>,
     meant: impl Fn(&Candidate<'_>) -> bool,
-    (keys, won, losers): (
-        &mut BTreeSet<(String, Vec<Part>)>,
-        &mut BTreeSet<Claim>,
-        &mut Vec<Id>,
-    ),
+    taken: &mut Taken,
 ) {
     let mut in_order: Vec<Place> =
         all.values().filter(|known| meant(known)).map(|known| known.place.clone()).collect();
@@ -209,35 +212,30 @@ fn claim(
         let Some(candidate) = all.get_mut(&id) else { continue };
         candidate.claimed = true;
         let place = (id.table.clone(), id.key.clone());
-        if !candidate.born || !candidate.is_sound() || keys.contains(&place) {
+        if !candidate.born || !candidate.is_sound() || taken.keys.contains(&place) {
             candidate.parked = true;
             continue;
         }
-        keys.insert(place);
+        taken.keys.insert(place);
         for column in candidate.shape.unique {
             match candidate.claim(column) {
-                Some(claim) if won.contains(&claim) => candidate.lost.push(column),
+                Some(claim) if taken.values.contains(&claim) => candidate.lost.push(column),
                 Some(claim) => {
-                    won.insert(claim);
+                    taken.values.insert(claim);
                 }
                 None => {}
             }
         }
         if !candidate.lost.is_empty() {
-            losers.push(id);
+            taken.losers.push(id);
         }
     }
 }
 
 /// E: who lost is shown with a mark.
-fn mark(
-    all: &mut BTreeMap<Id, Candidate<'_>>,
-    losers: &[Id],
-    won: &BTreeSet<Claim>,
-    codes: &BTreeMap<SiteId, String>,
-) {
-    let mut taken: BTreeSet<Claim> = BTreeSet::new();
-    for id in losers {
+fn mark(all: &mut BTreeMap<Id, Candidate<'_>>, taken: &Taken, codes: &BTreeMap<SiteId, String>) {
+    let mut marks: BTreeSet<Claim> = BTreeSet::new();
+    for id in &taken.losers {
         let Some(candidate) = all.get_mut(id) else { continue };
         let site = candidate.place.birth.unwrap_or(candidate.place.rank).site;
         let mut suffix = format!("~{}", codes.get(&site).map_or("?", |code| code)).into_bytes();
@@ -256,7 +254,7 @@ fn mark(
                     marked.extend(format!("~{number}").into_bytes());
                 }
                 let claim = (id.table.clone(), column, marked.clone());
-                if !won.contains(&claim) && taken.insert(claim) {
+                if !taken.values.contains(&claim) && marks.insert(claim) {
                     candidate.values.insert(column.to_owned(), Value::Text(marked));
                     break;
                 }
@@ -302,8 +300,10 @@ mod tests {
         let columns = |names: &[&str]| -> BTreeMap<String, Value> {
             names.iter().map(|name| ((*name).to_owned(), Value::Null)).collect()
         };
-        let columns =
-            [("a".to_owned(), columns(&["id", "code"])), ("b".to_owned(), columns(&["id", "a", "n"]))];
+        let columns = [
+            ("a".to_owned(), columns(&["id", "code"])),
+            ("b".to_owned(), columns(&["id", "a", "n"])),
+        ];
         let codes = [(stamp(0, 2).site, "uptown".to_owned())];
         visible(&Fold::new(all), SHAPES, &columns.into(), &codes.into())
     }
@@ -326,7 +326,9 @@ mod tests {
     fn a_dead_parent_is_there_as_long_as_a_child_is_seen() {
         let parent = said("a", 1, stamp(1, 1), insert(&[("code", Value::Null)]));
         let gone = said("a", 1, stamp(4, 1), What::Delete);
-        let n = |n| said("b", 7, stamp(5, 2), insert(&[("a", Value::Integer(1)), ("n", Value::Integer(n))]));
+        let n = |n| {
+            said("b", 7, stamp(5, 2), insert(&[("a", Value::Integer(1)), ("n", Value::Integer(n))]))
+        };
         assert!(seen(&[parent.clone(), gone.clone()]).rows.is_empty());
         let kept = seen(&[parent.clone(), gone.clone(), n(0)]);
         assert_eq!((kept.rows.len(), kept.kept), (2, 1));

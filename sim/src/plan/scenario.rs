@@ -241,7 +241,15 @@ pub const SCENARIOS: &[Scenario] = &[
         ..scenario(
             "shared",
             "all sites write one database, and are cut off from one another",
-            &["partition", "one-way", "isolated", "udp-blocked", "bad-lines", "satellite", "shifts"],
+            &[
+                "partition",
+                "one-way",
+                "isolated",
+                "udp-blocked",
+                "bad-lines",
+                "satellite",
+                "shifts",
+            ],
         )
     },
     Scenario {
