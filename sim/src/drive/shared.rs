@@ -16,6 +16,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 const NEAR: [&str; 6] =
     ["harvest.", "shared.", "join.", "attach.", "capture.trim", "capture.checkpoint"];
 
+/// Of ten thousand such moments, in how many it does where little is done.
+const SELDOM: u64 = 20;
+
 /// A clerk, whom the drive calls on time, and the world between two steps of the node.
 #[derive(Clone, Debug)]
 pub struct Clerk(Arc<Shared>);
@@ -77,8 +80,12 @@ impl Drive<'_> {
         }
         let clerk = Clerk::new(clerk, Arc::clone(self.world.disk(name)));
         let between = clerk.clone();
+        let light = self.plan.life.light;
+        let dice = Mutex::new(self.plan.dice(&format!("between {name}")));
         let work = move |step: &str| {
-            if NEAR.iter().any(|near| step.starts_with(near)) {
+            // Many sites would never come to an end of answering one another.
+            let busy = || !light || dice.lock().is_ok_and(|mut dice| dice.happens(SELDOM));
+            if NEAR.iter().any(|near| step.starts_with(near)) && busy() {
                 between.act_between();
             }
         };
@@ -225,7 +232,7 @@ impl Drive<'_> {
             let alone = |peer: &PeerStatus| {
                 peer.state != "connected" && !self.shops[self.place(&peer.site).0].burned
             };
-            if status.peers.iter().any(alone) {
+            if !self.plan.life.behind_nat && status.peers.iter().any(alone) {
                 return false;
             }
             let Some(own) = own(&status, name) else { return false };

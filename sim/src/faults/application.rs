@@ -50,20 +50,19 @@ impl Drive<'_> {
         if done { Begun::Going } else { Begun::NotNow }
     }
 
-    /// F36, F37, F39. What has no next version has had them all.
+    /// F36, F37, F39: to the version after the newest that anybody has, if there is one.
     fn upgrade(&mut self, at: At, clerk: &Clerk) -> Begun {
-        let before = clerk.lock().version();
-        let after = clerk.lock().upgrade(UPGRADES.len());
-        match (before, after) {
-            (Some(before), Some(after)) if after > before => {
-                self.tell(format!("{}'s application: {}", self.name(at), UPGRADES[before]));
-                let adds = UPGRADES[before].contains(" ADD ");
-                self.note_fired(if adds { 36 } else { 39 });
-                Begun::Over
-            }
-            (Some(all), Some(_)) if all == UPGRADES.len() => Begun::Over,
-            _ => Begun::NotNow,
+        let all = self.shops.iter().filter(|shop| !shop.burned);
+        let newest = all.filter_map(|shop| shop.clerk.as_ref()?.lock().version()).max();
+        let most = UPGRADES.len().min(newest.unwrap_or(0) + 1);
+        let Some(mut before) = clerk.lock().version() else { return Begun::NotNow };
+        while before < most {
+            let Some(after) = clerk.lock().upgrade(most) else { return Begun::NotNow };
+            self.tell(format!("{}'s application: {}", self.name(at), UPGRADES[before]));
+            self.note_fired(if UPGRADES[before].contains(" ADD ") { 36 } else { 39 });
+            before = after;
         }
+        Begun::Over
     }
 
     /// One transaction of many rows; whether it is committed.

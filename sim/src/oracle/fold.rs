@@ -77,7 +77,7 @@ pub struct Said {
     pub refers: BTreeMap<String, Stamp>,
 }
 
-/// A value that was set, by which rule, and the first insert of what it refers to.
+/// A value, by which rule, and the first insert of the row that it refers to.
 type Set = (Value, Rule, Option<Stamp>);
 
 /// What is known of a row.
@@ -187,7 +187,7 @@ impl Row {
                 }
                 None => sets.last_key_value()?,
             },
-            // The scenarios choose no other rule.
+            // No run here sets any other rule.
             _ => sets.last_key_value()?,
         };
         let above = added.into_iter().flat_map(|added| added.range(*stamp..));

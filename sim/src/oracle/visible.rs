@@ -59,6 +59,15 @@ struct Candidate<'a> {
 /// Table, column, text.
 type Claim = (String, &'static str, Vec<u8>);
 
+/// What is claimed already.
+#[derive(Debug, Default)]
+struct Taken {
+    keys: BTreeSet<(String, Vec<Part>)>,
+    values: BTreeSet<Claim>,
+    /// Who lost a value, in order of loss.
+    losers: Vec<Id>,
+}
+
 /// What is seen of `fold` under a schema: `shapes`, and each table's `columns` with what rows hold
 /// in those that nobody set.
 pub fn visible(
@@ -74,11 +83,9 @@ pub fn visible(
             all.insert(id.clone(), candidate(id, row, shape, columns));
         }
     }
-    let mut keys: BTreeSet<(String, Vec<Part>)> = BTreeSet::new();
-    let mut won: BTreeSet<Claim> = BTreeSet::new();
+    let mut taken = Taken::default();
     // A: those that live.
-    let mut losers = Vec::new();
-    claim(&mut all, |candidate| !candidate.place.dead, (&mut keys, &mut won, &mut losers));
+    claim(&mut all, |candidate| !candidate.place.dead, &mut taken);
     // B: the dead that they need, and those that these need.
     let mut needed: BTreeSet<Id> = BTreeSet::new();
     let mut next: Vec<Id> = all
@@ -94,12 +101,8 @@ pub fn visible(
         }
     }
     // C: these.
-    claim(
-        &mut all,
-        |candidate| needed.contains(&candidate.id()),
-        (&mut keys, &mut won, &mut losers),
-    );
-    mark(&mut all, &losers, &won, codes);
+    claim(&mut all, |candidate| needed.contains(&candidate.id()), &mut taken);
+    mark(&mut all, &taken, codes);
     // D: who refers to what is not seen is not seen either.
     loop {
         let hidden: Vec<Id> = all
@@ -195,14 +198,11 @@ impl Candidate<'_> {
     }
 }
 
-/// Keys that are taken, by table.
-type Keys = BTreeSet<(String, Vec<Part>)>;
-
 /// Lets those in that are meant, by their order.
 fn claim(
     all: &mut BTreeMap<Id, Candidate<'_>>,
     meant: impl Fn(&Candidate<'_>) -> bool,
-    (keys, won, losers): (&mut Keys, &mut BTreeSet<Claim>, &mut Vec<Id>),
+    taken: &mut Taken,
 ) {
     let mut in_order: Vec<Place> =
         all.values().filter(|known| meant(known)).map(|known| known.place.clone()).collect();
@@ -212,35 +212,30 @@ fn claim(
         let Some(candidate) = all.get_mut(&id) else { continue };
         candidate.claimed = true;
         let place = (id.table.clone(), id.key.clone());
-        if !candidate.born || !candidate.is_sound() || keys.contains(&place) {
+        if !candidate.born || !candidate.is_sound() || taken.keys.contains(&place) {
             candidate.parked = true;
             continue;
         }
-        keys.insert(place);
+        taken.keys.insert(place);
         for column in candidate.shape.unique {
             match candidate.claim(column) {
-                Some(claim) if won.contains(&claim) => candidate.lost.push(column),
+                Some(claim) if taken.values.contains(&claim) => candidate.lost.push(column),
                 Some(claim) => {
-                    won.insert(claim);
+                    taken.values.insert(claim);
                 }
                 None => {}
             }
         }
         if !candidate.lost.is_empty() {
-            losers.push(id);
+            taken.losers.push(id);
         }
     }
 }
 
 /// E: who lost is shown with a mark.
-fn mark(
-    all: &mut BTreeMap<Id, Candidate<'_>>,
-    losers: &[Id],
-    won: &BTreeSet<Claim>,
-    codes: &BTreeMap<SiteId, String>,
-) {
-    let mut taken: BTreeSet<Claim> = BTreeSet::new();
-    for id in losers {
+fn mark(all: &mut BTreeMap<Id, Candidate<'_>>, taken: &Taken, codes: &BTreeMap<SiteId, String>) {
+    let mut marks: BTreeSet<Claim> = BTreeSet::new();
+    for id in &taken.losers {
         let Some(candidate) = all.get_mut(id) else { continue };
         let site = candidate.place.birth.unwrap_or(candidate.place.rank).site;
         let mut suffix = format!("~{}", codes.get(&site).map_or("?", |code| code)).into_bytes();
@@ -259,7 +254,7 @@ fn mark(
                     marked.extend(format!("~{number}").into_bytes());
                 }
                 let claim = (id.table.clone(), column, marked.clone());
-                if !won.contains(&claim) && taken.insert(claim) {
+                if !taken.values.contains(&claim) && marks.insert(claim) {
                     candidate.values.insert(column.to_owned(), Value::Text(marked));
                     break;
                 }

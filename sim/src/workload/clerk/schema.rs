@@ -70,9 +70,9 @@ pub const RULES: [(&str, &str); 3] =
 /// are nobody's but the fold's.
 pub const UPGRADES: [&str; 4] = [
     "ALTER TABLE customer ADD COLUMN email TEXT",
+    "ALTER TABLE customer RENAME COLUMN email TO mail",
     "ALTER TABLE customer ADD COLUMN extra TEXT",
     "ALTER TABLE customer DROP COLUMN extra",
-    "ALTER TABLE customer RENAME COLUMN email TO mail",
 ];
 
 /// The same for the oracle: keys, and what holds rows back or marks them.
