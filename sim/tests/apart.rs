@@ -63,7 +63,7 @@ fn the_mix_draws_none_of_them() {
     assert_eq!(mix.len(), KINDS.iter().filter(|kind| kind.in_mix).count());
     for kind in KINDS.iter().filter(|kind| !kind.in_mix) {
         let scenarios = sim::plan::SCENARIOS.iter();
-        let named = scenarios.filter(|scenario| scenario.kinds.contains(&kind.name)).count();
-        assert_eq!(named, 1, "{}", kind.name);
+        let mut named = scenarios.filter(|scenario| scenario.kinds.contains(&kind.name));
+        assert!(named.next().is_some(), "{}", kind.name);
     }
 }
