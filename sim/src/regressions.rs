@@ -117,6 +117,17 @@ pub const REGRESSIONS: &[Regression] = &[
         days: 3,
         sites: 3,
     },
+    Regression {
+        name: "a clock in 2099",
+        story: "Stamps end in 2093, and a clock beyond that was stamped with the very end. Sites that \
+                write one database refuse such stamps, since nothing could follow them: all that \
+                the site wrote was set aside by the others for good.",
+        test: "clock::tests::a_clock_beyond_the_format_leaves_room_above",
+        scenario: "shared-clocks",
+        seed: 3,
+        days: 1,
+        sites: 3,
+    },
 ];
 
 #[cfg(test)]
