@@ -143,9 +143,11 @@ impl Till {
 impl Drop for Till {
     fn drop(&mut self) {
         if let Some(mut process) = self.process.take() {
-            // Only after a failure: that is what is to be reported.
+            // Only after a failure, of which it may be the cause.
             drop(process.kill());
-            drop(process.wait());
+            if let Ok(output) = process.wait_with_output() {
+                eprintln!("--- the till\n{}", String::from_utf8_lossy(&output.stderr));
+            }
         }
     }
 }

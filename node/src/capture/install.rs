@@ -14,6 +14,9 @@ use protocol::schema::TableIndex;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// From how many frames on a `-wal` is long, as SQLite has it (`wal_autocheckpoint`).
+const LONG_LOG: i64 = 1000;
+
 /// What became of a write that gives way to the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Polite<T> {
@@ -285,9 +288,7 @@ impl Application {
     }
 
     /// Removes up to `limit` harvested notes, if they are `least`; the fence itself stays. Whether
-    /// more can go now.
-    /// To be called after a harvest and before [`Application::checkpoint`]: when the whole `-wal`
-    /// is in the file, it waits for the application to write again.
+    /// more can go now. To be called after a harvest.
     ///
     /// # Errors
     /// The file can't be opened or written.
@@ -312,32 +313,17 @@ impl Application {
         if idle {
             return Ok(Polite::Done(false));
         }
-        // Whoever writes first after a full checkpoint begins the -wal anew, with a sync, and
-        // SQLite lets readers in meanwhile: leave that to the application.
-        let path = self.path.clone();
-        let (frames, moved): (i64, i64) = self
-            .open()?
-            .connection
-            .query_row("PRAGMA main.wal_checkpoint(NOOP)", [], |row| Ok((row.get(1)?, row.get(2)?)))
-            .map_err(|error| CaptureError::application(&path, error))?;
-        if frames > 0 && frames == moved {
-            return Ok(Polite::Done(false));
-        }
         // Notes that a power cut brings back are behind the fence: nothing to wait for.
-        self.write_politely("NORMAL", |application, open| {
-            // Asked again, now that nobody can move any more.
-            if application.environment.log_moved(&application.path)? {
-                return Ok(Polite::Done(false));
-            }
-            let Some(first) = first(&open.connection)? else { return Ok(Polite::Done(false)) };
-            if !holds(&open.connection, fence)? {
-                return Ok(Polite::Done(false));
+        self.polite("NORMAL", |connection| {
+            let Some(first) = first(connection)? else { return Ok(false) };
+            if !holds(connection, fence)? {
+                return Ok(false);
             }
             let end = fence.id.min(first.saturating_add(limit as i64));
-            open.connection
+            connection
                 .prepare_cached("DELETE FROM main._holdfast_log WHERE id < ?1")?
                 .execute([end])?;
-            Ok(Polite::Done(end < fence.id))
+            Ok(end < fence.id)
         })
     }
 
@@ -371,18 +357,63 @@ impl Application {
     }
 
     /// Moves the `-wal`'s content into the file as far as nobody is in the way, so that somebody's
-    /// copy of the bare file holds the newest data (trap 7). For idle moments.
+    /// copy of the bare file holds the newest data (trap 7), and empties a long `-wal`. For
+    /// idle moments.
     ///
     /// # Errors
     /// The file can't be opened or written.
     pub fn checkpoint(&mut self) -> Result<(), CaptureError> {
-        let path = self.path.clone();
-        let open = self.open()?;
-        let checkpoint =
-            open.connection.query_row("PRAGMA main.wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-        match checkpoint {
-            Err(error) if is_busy(&error) => Ok(()), // somebody else checkpoints
-            other => other.map_err(|error| CaptureError::application(&path, error)),
+        self.with_open(|application, open| application.move_log(&open.connection))?
+    }
+
+    fn move_log(&self, connection: &Connection) -> Result<(), CaptureError> {
+        let (path, environment) = (&self.path, &self.environment);
+        let checkpoint = |kind| {
+            let sql = format!("PRAGMA main.wal_checkpoint({kind})");
+            let done = connection.query_row(&sql, [], |row| {
+                Ok(Log { frames: row.get(1)?, moved: row.get(2)? })
+            });
+            match done {
+                Err(error) if is_busy(&error) => Ok(None), // somebody else checkpoints
+                done => done.map(Some).map_err(|error| CaptureError::application(path, error)),
+            }
+        };
+        let is_long = |log: Option<Log>| log.is_some_and(|log| log.frames >= LONG_LOG);
+        if !is_long(checkpoint("PASSIVE")?) {
+            return Ok(());
+        }
+        // Since our own writes are appended (`hold_log`), somebody has to empty it. Where readers
+        // are shut out nobody writes any more: if all is moved by then, nothing remains to be
+        // written and synced under the lock of the writer.
+        let empty = || match checkpoint("NOOP")? {
+            Some(log) if log.moved == log.frames => checkpoint("TRUNCATE").map(drop),
+            _ => Ok(()),
+        };
+        let error = |error| CaptureError::File(path.clone(), error);
+        let emptied = match environment.shut_readers_out(path).map_err(error)? {
+            Readers::Some => Ok(()),
+            Readers::None | Readers::Unknown => empty(),
+        };
+        environment.let_readers_in(path).map_err(error)?;
+        emptied
+    }
+
+    /// Moves the `-wal`'s content into the file if it became long: the application may never write.
+    fn shorten_log(&mut self) {
+        let shorten = |application: &mut Self, open: &Open| {
+            let frames = open
+                .connection
+                .prepare_cached("PRAGMA main.wal_checkpoint(NOOP)")
+                .and_then(|mut ask| ask.query_row([], |row| row.get::<_, i64>(1)))
+                .map_err(|error| CaptureError::application(&application.path, error))?;
+            match frames < LONG_LOG {
+                true => Ok(()),
+                false => application.move_log(&open.connection),
+            }
+        };
+        // What was to be written is: the next time will do for this.
+        if let Err(error) = self.with_open(shorten).flatten() {
+            tracing::debug!(%error, "no checkpoint of the application's database");
         }
     }
 
@@ -443,16 +474,14 @@ impl Application {
                 let transaction =
                     Transaction::new_unchecked(connection, TransactionBehavior::Deferred)?;
                 // Takes our own read lock: shutting the others out comes after.
-                let _: i64 = pragma(&transaction, "schema_version")?;
-                if wal && readers()? {
+                let held = environment.hold_log(&path)?;
+                let begun: rusqlite::Result<i64> = pragma(&transaction, "schema_version");
+                environment.release_log(&path)?;
+                begun?;
+                if wal && (held == Readers::Some || readers()?) {
                     return Ok(Polite::Busy);
                 }
                 let result = work(application, open)?;
-                if wal && environment.log_moved(&path)? {
-                    // SQLite begins the -wal anew with the first frame, and lets readers in as it
-                    // does: better now, before they are looked for, than within the commit.
-                    connection.cache_flush()?;
-                }
                 if result.is_busy() || (wal && readers()?) {
                     return Ok(Polite::Busy);
                 }
@@ -464,6 +493,9 @@ impl Application {
         if wal {
             let error = |error| CaptureError::File(path.clone(), error);
             environment.let_readers_in(&path).map_err(error)?;
+            if matches!(done, Ok(Polite::Done(_))) {
+                self.shorten_log();
+            }
         }
         match done {
             Err(Fault::Sql(error)) if is_busy(&error) => Ok(Polite::Busy),
@@ -473,6 +505,12 @@ impl Application {
             Ok(done) => Ok(done),
         }
     }
+}
+
+/// How much of the `-wal` is in the file, in frames; -1 each where there is none.
+struct Log {
+    frames: i64,
+    moved: i64,
 }
 
 impl<T> Polite<T> {

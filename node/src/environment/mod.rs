@@ -91,12 +91,21 @@ pub trait Environment: Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Whether all that the `-wal` of the database at `path` holds is in the file itself, so that
-    /// whoever writes next begins the `-wal` anew. It stays so while readers are shut out. `false`
-    /// where that can't be told.
-    fn log_moved(&self, path: &Path) -> io::Result<bool> {
+    /// Until [`Environment::release_log`], whoever begins to read the WAL database at `path` reads
+    /// its `-wal` as well, so that what it then writes is appended there. Otherwise a writer for
+    /// whom all of the `-wal` is in the file begins it anew, with a sync, and lets readers in as
+    /// it does, however they were shut out. For the moment of beginning a transaction. It has no
+    /// effect where somebody reads the file alone already ([`Readers::Some`]), and where it is not
+    /// possible ([`Readers::Unknown`]).
+    fn hold_log(&self, path: &Path) -> io::Result<Readers> {
         let _ = path;
-        Ok(false)
+        Ok(Readers::Unknown)
+    }
+
+    /// Ends what [`Environment::hold_log`] began.
+    fn release_log(&self, path: &Path) -> io::Result<()> {
+        let _ = path;
+        Ok(())
     }
 
     /// Makes what was committed to the database at `path` durable, without a descriptor of its file:

@@ -134,8 +134,12 @@ impl Environment for Production {
         readers::let_in(path)
     }
 
-    fn log_moved(&self, path: &Path) -> io::Result<bool> {
-        readers::log_moved(path)
+    fn hold_log(&self, path: &Path) -> io::Result<Readers> {
+        readers::hold_log(path)
+    }
+
+    fn release_log(&self, path: &Path) -> io::Result<()> {
+        readers::release_log(path)
     }
 
     fn sync_committed(&self, path: &Path) -> io::Result<()> {

@@ -219,7 +219,6 @@ impl Tidy {
 
     /// The application rests: trims the log and lets a copy of the bare file hold everything.
     async fn now(&mut self, site: &Site, number: DatabaseNumber) {
-        // In this order: after a full checkpoint the first to write would hinder readers.
         let trimmed = trim(site, number).await;
         let done = site
             .step("capture.checkpoint", move |engine| {

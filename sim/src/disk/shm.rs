@@ -10,6 +10,8 @@ use std::sync::atomic::AtomicU64;
 pub(super) const REGION: usize = 32 << 10;
 /// The lock of the writer.
 const WRITER: u8 = 1;
+/// That of the readers of the file alone.
+const FILE_ALONE: u8 = 0b1000;
 /// Those of the readers.
 const READERS: u8 = 0b1111_1000;
 
@@ -25,6 +27,8 @@ pub(super) struct Shm {
     unseen: BTreeMap<u64, u8>,
     /// The process that shut readers of the others out.
     shut_by: Option<u64>,
+    /// The process that holds the log (see [`node::environment::Environment::hold_log`]).
+    log_held_by: Option<u64>,
     /// Handles of killed processes that were writing. Closing them still cleans up behind them in
     /// the memory, as no real killed process does: until then nobody else may write.
     unburied: BTreeSet<Owner>,
@@ -61,6 +65,9 @@ impl Shm {
     /// Takes locks, for one or for all.
     pub fn lock(&mut self, owner: Owner, mask: u8, exclusive: bool) -> Result<(), Failure> {
         if self.shut_by.is_some_and(|process| process != owner.process) && mask & READERS != 0 {
+            return Err(Failure::Busy);
+        }
+        if self.log_held_by.is_some() && mask & FILE_ALONE != 0 {
             return Err(Failure::Busy);
         }
         if exclusive && mask & WRITER != 0 && !self.unburied.is_empty() {
@@ -143,6 +150,21 @@ impl Shm {
         self.unseen.insert(process, READERS);
     }
 
+    /// Keeps everybody from reading the file alone, unless somebody does.
+    pub fn hold_log(&mut self, process: u64) -> bool {
+        let held = |held: &Held| (held.shared | held.exclusive) & FILE_ALONE != 0;
+        let free = !self.attached.values().any(held);
+        if free {
+            self.log_held_by = Some(process);
+        }
+        free
+    }
+
+    /// Ends that.
+    pub fn release_log(&mut self, process: u64) {
+        self.log_held_by = self.log_held_by.filter(|by| *by != process);
+    }
+
     /// A process is gone.
     pub fn release(&mut self, process: u64) {
         let gone = self.attached.iter().filter(|(owner, _)| owner.process == process);
@@ -151,5 +173,6 @@ impl Shm {
         self.attached.retain(|owner, _| owner.process != process);
         self.unseen.remove(&process);
         self.shut_by = self.shut_by.filter(|by| *by != process);
+        self.release_log(process);
     }
 }

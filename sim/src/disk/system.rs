@@ -155,6 +155,15 @@ impl Disk {
         self.with_shm(process, path, |shm| shm.let_in(process.id)).map(drop)
     }
 
+    pub(crate) fn hold_log(&self, process: &Process, path: &Path) -> io::Result<Readers> {
+        self.with_shm(process, path, |shm| some(!shm.hold_log(process.id)))
+            .map(|readers| readers.unwrap_or(Readers::Unknown))
+    }
+
+    pub(crate) fn release_log(&self, process: &Process, path: &Path) -> io::Result<()> {
+        self.with_shm(process, path, |shm| shm.release_log(process.id)).map(drop)
+    }
+
     fn with_shm<T>(
         &self,
         process: &Process,

@@ -122,6 +122,14 @@ impl Environment for SimEnvironment {
         self.files(path)?.let_readers_in(&self.boot.process, path)
     }
 
+    fn hold_log(&self, path: &Path) -> io::Result<Readers> {
+        self.files(path)?.hold_log(&self.boot.process, path)
+    }
+
+    fn release_log(&self, path: &Path) -> io::Result<()> {
+        self.files(path)?.release_log(&self.boot.process, path)
+    }
+
     fn sync_committed(&self, path: &Path) -> io::Result<()> {
         self.files(path)?.sync_committed(&self.boot.process, path)
     }

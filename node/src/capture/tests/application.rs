@@ -41,6 +41,24 @@ fn application_process() {
 }
 
 #[test]
+fn a_file_that_only_the_node_writes_has_a_short_wal() {
+    let mut world = World::new(ITEMS);
+    let wal = PathBuf::from(format!("{}-wal", world.path().display()));
+    let mut longest = 0;
+    for _ in 0..3000 {
+        let done: Result<_, CaptureError> = world.capture.write_politely("NORMAL", |_, open| {
+            open.connection.execute("UPDATE item SET n = n + 1", [])?;
+            Ok(Polite::Done(()))
+        });
+        assert_eq!(done.unwrap(), Polite::Done(()));
+        longest = longest.max(std::fs::metadata(&wal).unwrap().len());
+    }
+    let page: u32 =
+        open(&world.path()).query_row("PRAGMA page_size", [], |row| row.get(0)).unwrap();
+    assert!(longest < 1100 * u64::from(page), "{longest} bytes");
+}
+
+#[test]
 fn trap_0_an_application_that_reads_then_writes_gets_no_new_errors() {
     let mut world = World::new(ITEMS);
     let mut child = Command::new(std::env::current_exe().unwrap())

@@ -7,6 +7,10 @@
 //!
 //! Taking that lock shuts readers out: SQLite then tries again, in steps of microseconds to
 //! milliseconds and for seconds in all, without asking the application's busy handler.
+//!
+//! The first of those bytes stands for reading the file alone, all of the `-wal` being in it. Who
+//! finds it locked reads the `-wal` as well. That also holds for our own connections, if the lock
+//! belongs to the open file, not to the process (`F_OFD_SETLK`).
 
 #[cfg(not(target_os = "linux"))]
 mod elsewhere {
@@ -26,15 +30,19 @@ mod elsewhere {
         Ok(())
     }
 
-    pub(in super::super) fn log_moved(_: &Path) -> io::Result<bool> {
-        Ok(false)
+    pub(in super::super) fn hold_log(_: &Path) -> io::Result<Readers> {
+        Ok(Readers::Unknown)
+    }
+
+    pub(in super::super) fn release_log(_: &Path) -> io::Result<()> {
+        Ok(())
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) use elsewhere::{let_in, log_moved, readers, shut_out};
+pub(super) use elsewhere::{hold_log, let_in, readers, release_log, shut_out};
 #[cfg(target_os = "linux")]
-pub(super) use linux::{let_in, log_moved, readers, shut_out};
+pub(super) use linux::{hold_log, let_in, readers, release_log, shut_out};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -49,7 +57,6 @@ mod linux {
     use std::fs::File;
     use std::io;
     use std::mem::ManuallyDrop;
-    use std::os::unix::fs::FileExt;
     use std::path::Path;
     use std::sync::{Mutex, PoisonError};
 
@@ -89,15 +96,23 @@ mod linux {
         with_shared(path, give).map(drop)
     }
 
-    /// Whether the whole `-wal` is in the database file: the `-shm` says how many frames there are
-    /// (at 16) and how many of them were moved (at 96; <https://sqlite.org/walformat.html>).
-    pub(in super::super) fn log_moved(path: &Path) -> io::Result<bool> {
-        let number = |file: &File, at| {
-            let mut bytes = [0; 4];
-            file.read_exact_at(&mut bytes, at).map(|()| u32::from_ne_bytes(bytes))
+    /// Keeps the lock of those who read the file alone, if nobody has it.
+    pub(in super::super) fn hold_log(path: &Path) -> io::Result<Readers> {
+        let take = |file: &File| match fcntl(file, FcntlArg::F_OFD_SETLK(&first(libc::F_WRLCK))) {
+            Ok(_) => Ok(Readers::None),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(Readers::Some),
+            Err(Errno::EBADF) => Ok(Readers::Unknown), // the -shm may only be read
+            Err(error) => Err(error.into()),
         };
-        let moved = |file: &File| Ok(number(file, 16)? == number(file, 96)?);
-        Ok(with_shared(path, moved)?.unwrap_or(false))
+        Ok(with_shared(path, take)?.unwrap_or(Readers::Unknown))
+    }
+
+    pub(in super::super) fn release_log(path: &Path) -> io::Result<()> {
+        let give = |file: &File| {
+            fcntl(file, FcntlArg::F_OFD_SETLK(&first(libc::F_UNLCK)))?;
+            Ok(())
+        };
+        with_shared(path, give).map(drop)
     }
 
     /// Does something with the `-shm` of the database at `path`, if there is one.
@@ -138,6 +153,10 @@ mod linux {
             l_len: COUNT,
             l_pid: 0,
         }
+    }
+
+    fn first(kind: libc::c_int) -> libc::flock {
+        libc::flock { l_len: 1, ..lock(kind) }
     }
 
     fn ask(file: &File) -> io::Result<Readers> {

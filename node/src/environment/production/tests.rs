@@ -232,12 +232,31 @@ fn other_process() {
             database.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES(2)").unwrap();
             "writing".to_owned()
         }
+        #[cfg(target_os = "linux")]
+        "knock" => may_read(&path).to_string(),
         "ask" => format!("{:?}", Production::new().readers(&path).unwrap()),
         other => panic!("{other}?"),
     };
     println!("\nother: {answer}");
     io::stdin().read_line(&mut String::new()).unwrap();
     drop(database);
+}
+
+/// Whether nobody keeps this process from reading the `-wal`.
+#[cfg(target_os = "linux")]
+fn may_read(path: &Path) -> bool {
+    use nix::fcntl::{FcntlArg, fcntl};
+    use nix::libc;
+    let shm = std::fs::File::open(files::beside(path, "-shm").unwrap()).unwrap();
+    let mut lock = libc::flock {
+        l_type: libc::F_RDLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 124,
+        l_len: 4,
+        l_pid: 0,
+    };
+    fcntl(&shm, FcntlArg::F_GETLK(&mut lock)).unwrap();
+    lock.l_type == libc::F_UNLCK as libc::c_short
 }
 
 #[cfg(target_os = "linux")]
@@ -291,25 +310,35 @@ fn asking_leaves_our_own_locks_alone() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_wal_that_is_wholly_in_the_file_is_told() {
+fn a_held_log_is_not_begun_anew_and_readers_stay_out() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let world = Production::new();
-    assert!(!world.log_moved(&path).unwrap(), "no database at all");
     let database = wal_database(&path);
-    let moved = || world.log_moved(&path).unwrap();
-    for _ in 0..2 {
+    let frames = || -> i64 {
+        database.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1)).unwrap()
+    };
+    for held in [true, false, true] {
+        let before = frames();
+        if held {
+            assert_eq!(world.hold_log(&path).unwrap(), Readers::None);
+        }
+        database.execute_batch("BEGIN").unwrap();
+        count(&database);
+        if held {
+            world.release_log(&path).unwrap();
+        }
+        assert_eq!(world.shut_readers_out(&path).unwrap(), Readers::None);
         database.execute_batch("INSERT INTO t VALUES(2)").unwrap();
-        assert!(!moved());
-        database.execute_batch("PRAGMA wal_checkpoint(PASSIVE)").unwrap();
-        assert!(moved());
+        database.cache_flush().unwrap();
+        // SQLite gave the locks up if it began anew.
+        let (other, may_read) = Other::start("knock", &path);
+        assert_eq!(may_read == "true", !held);
+        other.end();
+        database.execute_batch("COMMIT").unwrap();
+        world.let_readers_in(&path).unwrap();
+        assert_eq!(frames() > before, held);
     }
-    // Begun anew, though not committed: still nothing in it that counts.
-    database.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES(3)").unwrap();
-    database.cache_flush().unwrap();
-    assert!(moved());
-    database.execute_batch("COMMIT").unwrap();
-    assert!(!moved());
 }
 
 #[test]

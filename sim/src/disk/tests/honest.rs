@@ -84,6 +84,33 @@ fn locks_hold_between_programs() {
 }
 
 #[test]
+fn what_is_written_while_the_log_is_held_is_appended() {
+    with_disk(1, |disk| {
+        let us = Program::start(disk, "some.db");
+        let (database, process) = (path("some.db"), &us.process);
+        us.one::<String>("PRAGMA journal_mode = WAL").unwrap();
+        us.run("CREATE TABLE t (x); INSERT INTO t VALUES (1)");
+        let frames = || -> i64 {
+            us.with(|connection| {
+                connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1))
+            })
+            .unwrap()
+        };
+        for held in [true, false] {
+            let before = frames();
+            if held {
+                assert_eq!(disk.hold_log(process, &database).unwrap(), Readers::None);
+            }
+            us.run("BEGIN");
+            us.number("SELECT x FROM t");
+            disk.release_log(process, &database).unwrap();
+            us.run("INSERT INTO t VALUES (2); COMMIT");
+            assert_eq!(frames() > before, held);
+        }
+    });
+}
+
+#[test]
 fn readers_of_others_are_seen_and_shut_out() {
     with_disk(1, |disk| {
         let (us, them) = (Program::start(disk, "some.db"), Program::start(disk, "some.db"));
