@@ -370,9 +370,8 @@ impl Application {
         let (path, environment) = (&self.path, &self.environment);
         let checkpoint = |kind| {
             let sql = format!("PRAGMA main.wal_checkpoint({kind})");
-            let done = connection.query_row(&sql, [], |row| {
-                Ok(Log { frames: row.get(1)?, moved: row.get(2)? })
-            });
+            let done = connection
+                .query_row(&sql, [], |row| Ok(Log { frames: row.get(1)?, moved: row.get(2)? }));
             match done {
                 Err(error) if is_busy(&error) => Ok(None), // somebody else checkpoints
                 done => done.map(Some).map_err(|error| CaptureError::application(path, error)),
