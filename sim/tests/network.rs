@@ -105,6 +105,30 @@ fn addresses_change_and_the_sites_find_one_another() {
     });
 }
 
+/// F5, without names: each says its new address to whom it reaches, and a third passes it on.
+#[test]
+fn sites_whose_addresses_both_change_while_apart_meet_again() {
+    run(1, async |world: &mut World| {
+        for site in ["hub", "downtown", "uptown"] {
+            world.site(site).await;
+        }
+        world.run_for(A_WHILE).await;
+        assert_eq!(connected(world, "downtown").await, 2);
+        world.cut("downtown", "uptown");
+        world.run_for(A_WHILE).await;
+        for site in ["downtown", "uptown"] {
+            world.new_address(site, A_WHILE);
+        }
+        world.run_for(2 * A_WHILE).await;
+        assert_eq!(connected(world, "downtown").await, 1);
+        world.heal("downtown", "uptown");
+        world.run_for(2 * A_WHILE).await;
+        for site in ["hub", "downtown", "uptown"] {
+            assert_eq!(connected(world, site).await, 2, "{site}");
+        }
+    });
+}
+
 /// F2 and F6.
 #[test]
 fn a_way_back_alone_is_no_link_and_names_alone_are_none() {

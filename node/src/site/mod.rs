@@ -5,6 +5,7 @@
 mod apply_loop;
 mod askings;
 mod capture_loop;
+mod contact;
 mod decide;
 mod exchange;
 mod hub;
@@ -107,16 +108,12 @@ impl Site {
 
     /// Publishes this site's addresses, opens its databases, and sets its tasks going.
     async fn begin(&self, listen: SocketAddr) -> Result<(), EngineError> {
-        let addresses = self.addresses(listen).await?;
-        self.step("members.contact", move |engine| {
+        self.step("site.begin", move |engine| {
             engine.look_for_interrupted_attaches()?;
-            engine.keep_listen(listen)?;
-            engine.set_contact(addresses)
+            engine.keep_listen(listen)
         })
         .await?;
-        let membership =
-            self.step("members.read", |engine| Ok(engine.membership().clone())).await?;
-        self.0.hub.set_membership(membership);
+        contact::publish(self, listen).await?;
         let branches = self.step("branches.read", |engine| Ok(engine.local_branches()?)).await?;
         for local in &branches {
             self.0.hub.tell_branch(local);
@@ -132,30 +129,8 @@ impl Site {
         self.spawn(peers::dial_all(self.clone()));
         self.spawn(peers::tell_links(self.clone()));
         self.spawn(peers::keep_books(self.clone()));
+        self.spawn(contact::follow(self.clone(), listen));
         Ok(())
-    }
-
-    /// `--address`, or the addresses of this machine's interfaces.
-    async fn addresses(&self, listen: SocketAddr) -> Result<Vec<String>, EngineError> {
-        let given = self.step("addresses.read", |engine| Ok(engine.store().addresses()?)).await?;
-        if !given.is_empty() {
-            return Ok(given);
-        }
-        if !listen.ip().is_unspecified() {
-            return Ok(vec![listen.to_string()]);
-        }
-        let interfaces = self.0.environment.interfaces().map_err(|error| EngineError::File {
-            what: "the addresses of this machine".into(),
-            error,
-        })?;
-        let mut addresses: Vec<String> = interfaces
-            .into_iter()
-            .filter(|ip| !ip.is_loopback() && !is_link_local(ip))
-            .map(|ip| SocketAddr::new(ip, listen.port()).to_string())
-            .collect();
-        addresses.sort();
-        addresses.truncate(protocol::limits::ADDRESSES);
-        Ok(addresses)
     }
 
     /// Where the site listens.
@@ -354,13 +329,5 @@ impl Site {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let handle = self.0.environment.spawn(Box::pin(task));
         self.0.hub.adopt(handle);
-    }
-}
-
-/// Addresses that mean nothing beyond one cable.
-fn is_link_local(ip: &std::net::IpAddr) -> bool {
-    match ip {
-        std::net::IpAddr::V4(ip) => ip.is_link_local(),
-        std::net::IpAddr::V6(ip) => ip.is_unicast_link_local(),
     }
 }

@@ -39,6 +39,10 @@ impl Drive<'_> {
             Fault::SmallPackets(a, b) => {
                 let line = Line { largest: Some(SMALL), ..self.ordinary };
                 self.world.set_line_between(name(a), name(b), Some(line));
+                if self.plan.life.shared {
+                    // The shops' work alone is small.
+                    self.bulk(a);
+                }
             }
             Fault::Flapping(a, b) => {
                 let line = Line { rate: Some(THIN), flaps: Some(FLAP), ..self.ordinary };
