@@ -29,6 +29,8 @@ pub const ADMISSION: u8 = 1;
 pub const CONTACT: u8 = 2;
 /// See [`Record::Removal`].
 pub const REMOVAL: u8 = 3;
+/// See [`Record::Handover`].
+pub const HANDOVER: u8 = 4;
 
 /// What member records are signed under.
 pub const RECORD_DOMAIN: Domain = Domain::new("holdfast member record 1");
@@ -56,6 +58,8 @@ pub enum Record {
     Contact(Contact),
     /// A member takes a site out. Signed by that member.
     Removal(Removal),
+    /// A member hands key residues over to another. Signed by the giver.
+    Handover(Handover),
 }
 
 /// See [`Record::Founding`].
@@ -114,6 +118,21 @@ pub struct Removal {
     pub by: SiteId,
     /// When.
     pub removed: WallTime,
+}
+
+/// See [`Record::Handover`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handover {
+    /// The group.
+    pub group: GroupId,
+    /// The member that gives them from its own.
+    pub from: SiteId,
+    /// The member that gets them.
+    pub to: SiteId,
+    /// Which.
+    pub residues: Residues,
+    /// When.
+    pub handed: WallTime,
 }
 
 /// A record as it is kept and sent: its exact bytes and their signature.
@@ -180,20 +199,12 @@ impl Residues {
     /// All of them: the founder's.
     pub const ALL: Self = Self(u128::MAX);
 
-    /// Splits off every second one: an even, interleaved half; the rest stays.
-    pub fn split(self) -> (Self, Self) {
-        let mut kept = 0;
-        let mut given = 0;
-        let mut keep = true;
-        for bit in (0..128).map(|n| 1_u128 << n).filter(|bit| self.0 & bit != 0) {
-            if keep {
-                kept |= bit;
-            } else {
-                given |= bit;
-            }
-            keep = !keep;
-        }
-        (Self(kept), Self(given))
+    /// Splits off one of `parts`, interleaved; the rest, and at least one, stays.
+    pub fn split(self, parts: u32) -> (Self, Self) {
+        let parts = parts.min(self.count()).max(2) as usize;
+        let own = (0..128).map(|n| 1_u128 << n).filter(|bit| self.0 & bit != 0);
+        let given = own.skip(parts - 1).step_by(parts).fold(0, |given, bit| given | bit);
+        (Self(self.0 & !given), Self(given))
     }
 
     /// How many.
@@ -229,6 +240,7 @@ impl Record {
             Self::Admission(fields) => codec::write(&(FORMAT, ADMISSION, fields)),
             Self::Contact(fields) => codec::write(&(FORMAT, CONTACT, fields)),
             Self::Removal(fields) => codec::write(&(FORMAT, REMOVAL, fields)),
+            Self::Handover(fields) => codec::write(&(FORMAT, HANDOVER, fields)),
         }
         .map_err(|error| MembershipError::Malformed(error.to_string()))
     }
@@ -243,6 +255,7 @@ impl Record {
             ADMISSION => Self::Admission(fields(bytes)?),
             CONTACT => Self::Contact(fields(bytes)?),
             REMOVAL => Self::Removal(fields(bytes)?),
+            HANDOVER => Self::Handover(fields(bytes)?),
             kind => return Err(MembershipError::Malformed(format!("unknown kind {kind}"))),
         })
     }
@@ -452,6 +465,7 @@ impl Membership {
             Record::Admission(admission) => (admission.group, admission.inviter),
             Record::Contact(contact) => (contact.group, contact.site),
             Record::Removal(removal) => (removal.group, removal.by),
+            Record::Handover(handover) => (handover.group, handover.from),
         };
         if group != self.group {
             return Err(MembershipError::OtherGroup);
@@ -465,6 +479,7 @@ impl Membership {
         let mut admissions = Vec::new();
         let mut contacts: BTreeMap<SiteId, Contact> = BTreeMap::new();
         let mut removals = Vec::new();
+        let mut handovers = Vec::new();
         let mut members = BTreeMap::new();
         for record in self.records.values() {
             match record.read() {
@@ -491,11 +506,13 @@ impl Membership {
                     }
                 }
                 Ok(Record::Removal(removal)) => removals.push(removal),
+                Ok(Record::Handover(handover)) => handovers.push(handover),
                 // Only records that could be read were taken in.
                 Err(_) => {}
             }
         }
-        admit(&mut members, admissions);
+        handovers.extend(admit(&mut members, admissions));
+        hand_over(&mut members, handovers);
         for removal in removals {
             if let Some(member) = members.get_mut(&removal.site) {
                 member.removed = true;
@@ -511,8 +528,9 @@ impl Membership {
     }
 }
 
-/// Admits by time, each once its inviter is in; residues go over as far as the inviter has them.
-fn admit(members: &mut BTreeMap<SiteId, Member>, mut admissions: Vec<Admission>) {
+/// Admits by time, each once its inviter is in; what is handed over with that is returned.
+fn admit(members: &mut BTreeMap<SiteId, Member>, mut admissions: Vec<Admission>) -> Vec<Handover> {
+    let mut handovers = Vec::new();
     admissions.sort_by_key(|admission| (admission.admitted, admission.site, admission.key));
     while let Some(place) =
         admissions.iter().position(|admission| members.contains_key(&admission.inviter))
@@ -521,12 +539,6 @@ fn admit(members: &mut BTreeMap<SiteId, Member>, mut admissions: Vec<Admission>)
         if members.contains_key(&admission.site) {
             continue;
         }
-        let residues =
-            members.get_mut(&admission.inviter).map_or_else(Residues::default, |inviter| {
-                let given = Residues(inviter.residues.0 & admission.residues.0);
-                inviter.residues.0 &= !given.0;
-                given
-            });
         let name = free_name(members, admission.name);
         members.insert(
             admission.site,
@@ -537,10 +549,40 @@ fn admit(members: &mut BTreeMap<SiteId, Member>, mut admissions: Vec<Admission>)
                 admitted: admission.admitted,
                 addresses: Vec::new(),
                 contact_number: 0,
-                residues,
+                residues: Residues::default(),
                 removed: false,
             },
         );
+        handovers.push(Handover {
+            group: admission.group,
+            from: admission.inviter,
+            to: admission.site,
+            residues: admission.residues,
+            handed: admission.admitted,
+        });
+    }
+    handovers
+}
+
+/// Hands residues over by time, each once the giver has them, since clocks differ; what it never
+/// gets can't go over.
+fn hand_over(members: &mut BTreeMap<SiteId, Member>, mut handovers: Vec<Handover>) {
+    handovers.sort_by_key(|one| (one.handed, one.from, one.to, one.residues.0));
+    while !handovers.is_empty() {
+        let has_all = |one: &Handover| {
+            let giver = members.get(&one.from);
+            giver.is_some_and(|giver| one.residues.0 & !giver.residues.0 == 0)
+        };
+        let next = handovers.remove(handovers.iter().position(has_all).unwrap_or(0));
+        if !members.contains_key(&next.to) {
+            continue;
+        }
+        let Some(giver) = members.get_mut(&next.from) else { continue };
+        let given = giver.residues.0 & next.residues.0;
+        giver.residues.0 &= !given;
+        if let Some(taker) = members.get_mut(&next.to) {
+            taker.residues.0 |= given;
+        }
     }
 }
 

@@ -42,6 +42,7 @@ fn numbers() -> Vec<(&'static str, String)> {
         ("record admission", number(membership::ADMISSION.into())),
         ("record contact", number(membership::CONTACT.into())),
         ("record removal", number(membership::REMOVAL.into())),
+        ("record handover", number(membership::HANDOVER.into())),
         ("rule last-writer", rule(Rule::LastWriter)),
         ("rule counter", rule(Rule::Counter)),
         ("rule first-writer", rule(Rule::FirstWriter)),

@@ -173,7 +173,7 @@ pub fn joined(
     Ok(identity)
 }
 
-fn malformed(error: MembershipError) -> EngineError {
+pub(super) fn malformed(error: MembershipError) -> EngineError {
     EngineError::Encoding(error.to_string())
 }
 
@@ -198,7 +198,7 @@ impl Engine {
         }
         let now = self.now();
         let promised = self.store.promised_residues(now)?;
-        let (_, residues) = Residues(own.residues.0 & !promised.0).split();
+        let (_, residues) = Residues(own.residues.0 & !promised.0).split(2);
         let mut id = [0; 8];
         let mut secret = [0; 16];
         self.environment.fill_random(&mut id);
@@ -359,7 +359,7 @@ impl Engine {
         Ok(Some(signed))
     }
 
-    fn keep_members(&mut self, membership: Membership) -> Result<(), StoreError> {
+    pub(super) fn keep_members(&mut self, membership: Membership) -> Result<(), StoreError> {
         self.store
             .transaction(|transaction| members::set_records(transaction, membership.records()))?;
         self.membership = membership;

@@ -20,6 +20,7 @@ mod numbering;
 mod place;
 mod receive;
 mod request;
+mod residues;
 mod serve;
 mod share;
 mod shared;

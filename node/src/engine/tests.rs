@@ -17,6 +17,7 @@ use tempfile::TempDir;
 mod changing;
 mod forgetting;
 mod merging;
+mod residues;
 mod shared;
 mod shop;
 

@@ -207,7 +207,7 @@ impl Fit<'_> {
                     "this site has no numbers of its own to give to new rows of {name}: they get \
                      other sites', and lose them again"
                 ),
-                "Take the site out, and invite it anew at one that has numbers to hand over.",
+                "The others hand some over by themselves, a minute after they and this site met.",
             );
             return Ok(());
         }

@@ -221,9 +221,18 @@ pub async fn keep_books(site: Site) {
         if round.is_multiple_of(ROUNDS_A_TIME) {
             site.0.hub.tell_all(&Command::Time);
         }
-        let ran = site.step("books.keep", |engine| Ok(engine.keep_books()?)).await;
-        if let Err(error) = ran {
-            tracing::error!(%error, "the site's books could not be kept");
+        let kept = site.step("books.keep", |engine| {
+            engine.keep_books()?;
+            let handed = engine.share_residues()?;
+            Ok((!handed.is_empty()).then(|| (handed, engine.membership().clone())))
+        });
+        match kept.await {
+            Ok(None) => {}
+            Ok(Some((handed, membership))) => {
+                site.0.hub.tell_members(&handed, None);
+                site.0.hub.set_membership(membership);
+            }
+            Err(error) => tracing::error!(%error, "the site's books could not be kept"),
         }
         site.0.hub.tell_all(&Command::Reports);
     }

@@ -33,7 +33,7 @@ fn admission(group: GroupId, who: &Person, by: &Person, called: &str, at: i64) -
         site: who.site,
         name: name(called),
         key: who.key.public(),
-        residues: Residues::ALL.split().1,
+        residues: Residues::ALL.split(2).1,
         inviter: by.site,
         admitted: WallTime(at),
     });
@@ -46,7 +46,8 @@ fn contact(group: GroupId, who: &Person, address: &str, number: u64) -> SignedRe
     SignedRecord::sign(&record, &who.key).unwrap()
 }
 
-/// A founding, two admissions at once by two members, one in turn by one of these, and contacts.
+/// A founding, two admissions at once by two members, one in turn by one of these, a handover, and
+/// contacts.
 fn history() -> Vec<SignedRecord> {
     let (membership, founder) = founded();
     let group = membership.group();
@@ -55,6 +56,10 @@ fn history() -> Vec<SignedRecord> {
     records.push(admission(group, &second, &founder, "uptown", 2));
     records.push(admission(group, &third, &second, "harbour", 3));
     records.push(admission(group, &fourth, &founder, "harbour", 3));
+    let residues = Residues::ALL.split(2).1.split(8).1;
+    let (from, to, handed) = (second.site, fourth.site, WallTime(2));
+    let handover = Record::Handover(Handover { group, from, to, residues, handed });
+    records.push(SignedRecord::sign(&handover, &second.key).unwrap());
     records.push(contact(group, &third, "old.example:1", 1));
     records.push(contact(group, &third, "new.example:1", 2));
     records
@@ -63,7 +68,7 @@ fn history() -> Vec<SignedRecord> {
 #[test]
 fn two_sites_admitted_at_once_under_one_name_are_told_apart() {
     let mut membership = Membership::empty(founded().0.group());
-    assert_eq!(membership.merge(history()).unwrap().len(), 6);
+    assert_eq!(membership.merge(history()).unwrap().len(), 7);
     let names: Vec<&str> = membership.members().map(|member| member.name.as_str()).collect();
     assert_eq!(names, ["downtown", "uptown", "harbour", "harbour-2"]);
     let third = membership.member(person(3).site).unwrap();
@@ -71,7 +76,7 @@ fn two_sites_admitted_at_once_under_one_name_are_told_apart() {
         (third.addresses.as_slice(), third.contact_number),
         (&["new.example:1".into()][..], 2)
     );
-    assert_eq!(membership.records().count(), 5, "an outdated contact is forgotten");
+    assert_eq!(membership.records().count(), 6, "an outdated contact is forgotten");
     let owned: Vec<u32> = membership.members().map(|member| member.residues.count()).collect();
     assert_eq!(owned.iter().sum::<u32>(), 128, "each residue has one owner: {owned:?}");
 }
@@ -139,19 +144,53 @@ fn a_record_in_an_unusual_form_is_refused() {
 
 #[test]
 fn residues_are_split_evenly_and_interleaved() {
-    let (kept, given) = Residues::ALL.split();
+    let (kept, given) = Residues::ALL.split(2);
     assert_eq!((kept.count(), given.count()), (64, 64));
     assert_eq!(kept.0 & given.0, 0);
-    assert_eq!(given.split().1.count(), 32);
-    let one = Residues(1 << 5);
-    assert_eq!(one.split(), (one, Residues(0)));
+    assert_eq!(given.split(2).1.count(), 32);
+    assert_eq!(kept.split(8).1.count(), 8);
+    let (one, two) = (Residues(1 << 5), Residues(1 << 5 | 1 << 90));
+    assert_eq!(one.split(8), (one, Residues(0)));
+    assert_eq!(two.split(8), (one, Residues(1 << 90)));
+    assert_eq!(Residues(0).split(2), (Residues(0), Residues(0)));
+}
+
+#[test]
+fn residues_go_over_once_the_giver_has_them() {
+    let (mut membership, founder) = founded();
+    let (second, third) = (person(2), person(3));
+    let group = membership.group();
+    let handover = |from: &Person, to: &Person, residues, at| {
+        let (from_site, to) = (from.site, to.site);
+        let handed = WallTime(at);
+        let record = Record::Handover(Handover { group, from: from_site, to, residues, handed });
+        SignedRecord::sign(&record, &from.key).unwrap()
+    };
+    let half = Residues::ALL.split(2).1;
+    let part = half.split(8).1;
+    // The second site's clock is behind that of the first: it gave before it got.
+    let records = vec![
+        admission(group, &second, &founder, "uptown", 50),
+        admission(group, &third, &founder, "harbour", 60),
+        handover(&second, &third, part, 10),
+        // Not its own to give.
+        handover(&third, &second, Residues::ALL.split(2).0, 70),
+    ];
+    membership.merge(records.iter().rev().cloned().collect()).unwrap();
+    let owned = |who: &Person| membership.member(who.site).unwrap().residues;
+    assert_eq!(owned(&third), part);
+    assert_eq!(owned(&second).0, half.0 & !part.0);
+    assert_eq!(owned(&founder).0, !half.0);
+    let mut in_order = founded().0;
+    in_order.merge(records).unwrap();
+    assert!(in_order.members().eq(membership.members()));
 }
 
 proptest! {
     #[test]
     fn any_order_and_any_repetition_give_the_same_members(
-        order in Just((0..6).chain(0..6).collect::<Vec<usize>>()).prop_shuffle(),
-        cut in 1_usize..12,
+        order in Just((0..7).chain(0..7).collect::<Vec<usize>>()).prop_shuffle(),
+        cut in 1_usize..14,
     ) {
         let records = history();
         let mut expected = Membership::empty(founded().0.group());

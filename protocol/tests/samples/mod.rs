@@ -5,7 +5,7 @@ use conflict::{Rule, SiteId, Timestamp, Value, Version, WallTime};
 use protocol::change::{Assignment, Body, Operation, RowChange, SchemaReference};
 use protocol::invitation::{Invitation, InvitationId, Secret};
 use protocol::membership::{
-    Admission, Contact, Founding, Membership, Record, Residues, SignedRecord,
+    Admission, Contact, Founding, Handover, Membership, Record, Residues, SignedRecord,
 };
 use protocol::schema::{
     ColumnIndex, ObjectKind, RowIdentity, Schema, SchemaObject, Table, TableIndex,
@@ -274,7 +274,7 @@ fn membership() -> Membership {
     Membership::found(founding, &key()).unwrap()
 }
 
-/// A founding, an admission by the founder, and how the founder is reached.
+/// A founding, an admission by the founder, how the founder is reached, and what it hands over.
 pub fn member_records() -> Vec<SignedRecord> {
     let membership = membership();
     let mut records: Vec<SignedRecord> = membership.records().cloned().collect();
@@ -283,7 +283,7 @@ pub fn member_records() -> Vec<SignedRecord> {
         site: SiteId::from_bytes([2; 16]),
         name: "uptown".parse().unwrap(),
         key: SigningKey::from_seed([2; 32]).public(),
-        residues: Residues::ALL.split().1,
+        residues: Residues::ALL.split(2).1,
         inviter: SiteId::from_bytes([1; 16]),
         admitted: WallTime(1_790_000_060_000),
     });
@@ -293,7 +293,14 @@ pub fn member_records() -> Vec<SignedRecord> {
         addresses: vec!["downtown.example.org:4433".into()],
         number: 1,
     });
-    for record in [admission, contact] {
+    let handover = Record::Handover(Handover {
+        group: membership.group(),
+        from: SiteId::from_bytes([1; 16]),
+        to: SiteId::from_bytes([2; 16]),
+        residues: Residues::ALL.split(2).0.split(8).1,
+        handed: WallTime(1_790_000_120_000),
+    });
+    for record in [admission, contact, handover] {
         records.push(SignedRecord::sign(&record, &key()).unwrap());
     }
     records

@@ -104,8 +104,8 @@ impl Engine {
         };
         let remedy = match self.residues().count() {
             0 => {
-                "This site has no numbers of its own: take it out and invite it anew at a site \
-                 that has some to hand over, then enter these rows again."
+                "This site has no numbers of its own yet. The others hand some over by themselves \
+                 when they have met this site: let it run beside them for some minutes."
             }
             _ => {
                 "Some row had a number near the greatest of all, and numbers are never given back: \

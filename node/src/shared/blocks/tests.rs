@@ -144,8 +144,8 @@ impl Dice {
 /// them twice. `looks`: the node looks after so many transactions.
 fn run(seed: u64, steps: u64, looks: u64) -> (usize, usize, i64) {
     let mut dice = Dice(seed);
-    let (first, rest) = Residues::ALL.split();
-    let (second, rest) = rest.split();
+    let (first, rest) = Residues::ALL.split(2);
+    let (second, rest) = rest.split(2);
     let mut sites = vec![Site::new(first), Site::new(second), Site::new(rest)];
     sites.iter().for_each(Site::raise);
     let mut handed: BTreeMap<i64, usize> = BTreeMap::new();
@@ -156,7 +156,7 @@ fn run(seed: u64, steps: u64, looks: u64) -> (usize, usize, i64) {
     for step in 0..steps {
         if step == steps / 2 {
             // The inviter hands over half of its own, and all that it has.
-            let (kept, given) = sites[0].residues.split();
+            let (kept, given) = sites[0].residues.split(2);
             sites[0].residues = kept;
             sites[0].raise();
             let late = Site::new(given);
