@@ -26,6 +26,9 @@ pub const SCHEMAS: [&str; 4] = [
      CREATE TABLE q (id TEXT PRIMARY KEY, a TEXT, b INTEGER NOT NULL UNIQUE, c TEXT) WITHOUT ROWID",
 ];
 
+/// The one of them whose keys are numbers.
+pub const NUMBERED: usize = 1;
+
 /// Rules under which it must hold all the same.
 pub fn rules(number: usize) -> Vec<Entry> {
     let of = |entries: &[(&str, Option<&str>, Choice)]| {
