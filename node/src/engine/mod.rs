@@ -102,9 +102,19 @@ impl From<DeskError> for EngineError {
         match error {
             DeskError::Store(error) => Self::Store(error),
             DeskError::Capture(error) => Self::Capture(error),
+            // `node.db` is asked on the way as well: what its disk does is no fault of a row.
+            DeskError::Sqlite(error) if !is_of_a_row(&error) => Self::from(error),
             other => Self::Desk(other),
         }
     }
+}
+
+/// Whether a failure is due to what was to be done, not to where.
+fn is_of_a_row(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{ConstraintViolation, TooBig, TypeMismatch, Unknown};
+    error
+        .sqlite_error_code()
+        .is_none_or(|code| matches!(code, ConstraintViolation | TooBig | TypeMismatch | Unknown))
 }
 
 impl From<rusqlite::Error> for EngineError {

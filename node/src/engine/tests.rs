@@ -583,3 +583,19 @@ async fn a_batch_that_rotted_on_the_disk_keeps_nothing_else_from_being_told() {
     let copy = database.copies.iter().find(|copy| copy.site == peer.me).unwrap();
     assert_eq!(copy.lacks_since, Some(copy.as_of), "it lacks the batch since then at least");
 }
+
+#[test]
+fn what_the_disk_does_is_no_fault_of_a_row() {
+    use crate::shared::DeskError;
+    use rusqlite::ffi;
+    let failure = |code| {
+        let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        EngineError::from(DeskError::from(error))
+    };
+    for code in [ffi::SQLITE_IOERR_READ, ffi::SQLITE_FULL, ffi::SQLITE_CORRUPT, ffi::SQLITE_BUSY] {
+        assert!(matches!(failure(code), EngineError::Store(_)), "{code} is tried again");
+    }
+    for code in [ffi::SQLITE_CONSTRAINT_CHECK, ffi::SQLITE_MISMATCH, ffi::SQLITE_ERROR] {
+        assert!(matches!(failure(code), EngineError::Desk(_)), "{code} sets a batch aside");
+    }
+}

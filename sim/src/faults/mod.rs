@@ -83,7 +83,7 @@ impl Drive<'_> {
             shop.held || self.world.is_fallen(shop.name)
         });
         // One that had to wait would end with the other.
-        let busy = busy || self.active.values().any(|active| active.event.fault == event.fault);
+        let busy = busy || self.active.values().any(|active| active.event.fault.ends(event.fault));
         let apart = event.fault.sites().iter().any(|at| self.shops[at.0].burned);
         if apart {
             // Nothing happens any more to what burned down.

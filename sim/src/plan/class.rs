@@ -73,6 +73,25 @@ impl Fault {
         }
     }
 
+    /// Whether its end would end the other one as well.
+    pub fn ends(self, other: Self) -> bool {
+        let pair = |a, b, c, d| (a, b) == (c, d) || (a, b) == (d, c);
+        match (self, other) {
+            (Self::Isolated(a) | Self::UdpBlocked(a), Self::Isolated(b) | Self::UdpBlocked(b)) => {
+                a == b
+            }
+            (
+                Self::Flapping(a, b) | Self::Satellite(a, b) | Self::SmallPackets(a, b),
+                Self::Flapping(c, d) | Self::Satellite(c, d) | Self::SmallPackets(c, d),
+            )
+            | (
+                Self::OneWay(a, b) | Self::Partition(a, b),
+                Self::OneWay(c, d) | Self::Partition(c, d),
+            ) => pair(a, b, c, d),
+            _ => self == other,
+        }
+    }
+
     /// Whether it may cost a site.
     pub fn may_cost_a_site(self) -> bool {
         matches!(

@@ -28,6 +28,8 @@ pub const SCHEMAS: [&str; 4] = [
 
 /// The one of them whose keys are numbers.
 pub const NUMBERED: usize = 1;
+/// The one with a table that refers to itself.
+pub const SELF_REFERRING: usize = 2;
 
 /// Rules under which it must hold all the same.
 pub fn rules(number: usize) -> Vec<Entry> {
