@@ -31,6 +31,9 @@ pub const NUMBERED: usize = 1;
 /// The one with a table that refers to itself.
 pub const SELF_REFERRING: usize = 2;
 
+/// The rules of those below that have a column of the first writer.
+pub const FIRST_WRITER: usize = 1;
+
 /// Rules under which it must hold all the same.
 pub fn rules(number: usize) -> Vec<Entry> {
     let of = |entries: &[(&str, Option<&str>, Choice)]| {
