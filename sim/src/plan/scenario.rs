@@ -346,7 +346,6 @@ pub const SCENARIOS: &[Scenario] = &[
                 "partition",
                 "isolated",
                 "satellite",
-                "new-address",
                 "small-packets",
                 "udp-blocked",
                 "shifts",
