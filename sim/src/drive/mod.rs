@@ -193,7 +193,7 @@ impl<'a> Drive<'a> {
         let now = self.now();
         self.chronicle.conditions.push((now, at.0, condition));
         self.shops[at.0].condition = condition;
-        self.note_in_ledger(at, condition);
+        self.note_in_ledger(at);
     }
 
     /// The first invariant broken.

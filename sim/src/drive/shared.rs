@@ -2,7 +2,6 @@
 //! base is there, each with a clerk at its own file; and when all of it is at rest.
 
 use super::{Checked, DATABASE, Drive, FILE, Item};
-use crate::chronicle::Condition;
 use crate::disk::Disk;
 use crate::plan::{At, DAY, OPEN};
 use crate::workload::clerk;
@@ -134,8 +133,7 @@ impl Drive<'_> {
             self.open_clerk(at, false);
         }
         self.shops[at.0].attached = true;
-        let now = self.now();
-        self.in_ledger(|ledger| ledger.node_begins(at.0, now));
+        self.note_in_ledger(at);
         true
     }
 
@@ -184,10 +182,9 @@ impl Drive<'_> {
     }
 
     /// The ledger learns when nodes harvest.
-    pub(super) fn note_in_ledger(&self, at: At, condition: Condition) {
+    pub(crate) fn note_in_ledger(&self, at: At) {
         let now = self.now();
-        let harvests = condition == Condition::On && self.shops[at.0].attached;
-        self.in_ledger(|ledger| match harvests {
+        self.in_ledger(|ledger| match self.shops[at.0].harvests() {
             true => ledger.node_begins(at.0, now),
             false => ledger.node_ends(at.0, now),
         });

@@ -99,6 +99,8 @@ pub struct Shop {
     pub held: bool,
     /// Whether a fault decides what its application does.
     pub resting: bool,
+    /// Whether its disk is full.
+    pub disk_full: bool,
     /// Whether it burned down.
     pub burned: bool,
     /// Transactions committed while the node was down.
@@ -119,6 +121,7 @@ impl Shop {
             condition: Condition::Off,
             held: false,
             resting: false,
+            disk_full: false,
             burned: false,
             unseen: 0,
             torn: 0,
@@ -128,6 +131,11 @@ impl Shop {
     /// Whether PC and node run.
     pub fn is_on(&self) -> bool {
         self.condition == Condition::On
+    }
+
+    /// Whether its node can take note of what its application does: a full disk puts that off.
+    pub fn harvests(&self) -> bool {
+        self.is_on() && self.attached && !self.disk_full
     }
 
     /// Opens or closes it.

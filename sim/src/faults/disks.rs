@@ -40,7 +40,7 @@ impl Drive<'_> {
             Fault::SlowDisk(_) => disk.set_faults(Faults { slow: SLOW, ..none }),
             Fault::DiskFull(_) => {
                 disk.set_free(Some(LEFT));
-                self.tell_till(at, true);
+                self.disk_is_full(at, true);
             }
             _ => return Ok(Begun::NotNow),
         }
@@ -112,10 +112,12 @@ impl Drive<'_> {
         let disk = self.world.disk(self.name(at));
         disk.set_faults(Faults::default());
         disk.set_free(None);
-        self.tell_till(at, false);
+        self.disk_is_full(at, false);
     }
 
-    fn tell_till(&self, at: At, full: bool) {
+    fn disk_is_full(&mut self, at: At, full: bool) {
+        self.shops[at.0].disk_full = full;
+        self.note_in_ledger(at);
         if let Some(till) = &self.shops[at.0].till {
             till.disk_is_full(full);
         }

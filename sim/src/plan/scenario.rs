@@ -346,6 +346,7 @@ pub const SCENARIOS: &[Scenario] = &[
                 "partition",
                 "isolated",
                 "satellite",
+                "new-address",
                 "small-packets",
                 "udp-blocked",
                 "shifts",
