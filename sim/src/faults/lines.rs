@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// What no handshake of QUIC gets through.
 const SMALL: usize = 1150;
+/// What makes a batch that is larger, also compressed.
+const BULKS: u32 = 10;
 /// F3: up and down for so long, in turn.
 const FLAP: Duration = Duration::from_secs(5);
 /// F3: bits a second.
@@ -40,8 +42,10 @@ impl Drive<'_> {
                 let line = Line { largest: Some(SMALL), ..self.ordinary };
                 self.world.set_line_between(name(a), name(b), Some(line));
                 if self.plan.life.shared {
-                    // The shops' work alone is small.
-                    self.bulk(a);
+                    // The shops' work alone is small, and so is one bulk when it is compressed.
+                    for _ in 0..BULKS {
+                        self.bulk(a);
+                    }
                 }
             }
             Fault::Flapping(a, b) => {
