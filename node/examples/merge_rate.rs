@@ -240,7 +240,7 @@ impl Shop {
                 SharedStep::Moved(_) => {}
                 SharedStep::Even => return Ok(()),
                 SharedStep::Busy => self.harvest().await?,
-                SharedStep::Stuck => bail!("stuck"),
+                stuck => bail!("{stuck:?}"),
             }
         }
     }

@@ -83,9 +83,6 @@ pub enum ApplyError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
-    /// The journal does not hold the batch as it came: its disk is damaged, or somebody wrote there.
-    #[error("batch {0} is damaged in the journal")]
-    Rotten(Sequence),
     /// What came contradicts itself or the schema that it names.
     #[error("the batch is malformed: {0}")]
     Malformed(String),

@@ -367,52 +367,56 @@ impl Application {
     }
 
     fn move_log(&self, connection: &Connection) -> Result<(), CaptureError> {
-        let (path, environment) = (&self.path, &self.environment);
-        let checkpoint = |kind| {
-            let sql = format!("PRAGMA main.wal_checkpoint({kind})");
-            let done = connection
-                .query_row(&sql, [], |row| Ok(Log { frames: row.get(1)?, moved: row.get(2)? }));
-            match done {
-                Err(error) if is_busy(&error) => Ok(None), // somebody else checkpoints
-                done => done.map(Some).map_err(|error| CaptureError::application(path, error)),
-            }
-        };
         let is_long = |log: Option<Log>| log.is_some_and(|log| log.frames >= LONG_LOG);
-        if !is_long(checkpoint("PASSIVE")?) {
+        if !is_long(self.checkpoint_as(connection, "PASSIVE")?) {
             return Ok(());
         }
         // Since our own writes are appended (`hold_log`), somebody has to empty it. Where readers
         // are shut out nobody writes any more: if all is moved by then, nothing remains to be
         // written and synced under the lock of the writer.
-        let empty = || match checkpoint("NOOP")? {
-            Some(log) if log.moved == log.frames => checkpoint("TRUNCATE").map(drop),
+        let empty = || match self.checkpoint_as(connection, "NOOP")? {
+            Some(log) if log.moved == log.frames => {
+                self.checkpoint_as(connection, "TRUNCATE").map(drop)
+            }
             _ => Ok(()),
         };
-        let error = |error| CaptureError::File(path.clone(), error);
-        let emptied = match environment.shut_readers_out(path).map_err(error)? {
+        let error = |error| CaptureError::File(self.path.clone(), error);
+        let emptied = match self.environment.shut_readers_out(&self.path).map_err(error)? {
             Readers::Some => Ok(()),
             Readers::None | Readers::Unknown => empty(),
         };
-        environment.let_readers_in(path).map_err(error)?;
+        self.environment.let_readers_in(&self.path).map_err(error)?;
         emptied
     }
 
     /// Moves the `-wal`'s content into the file if it became long: the application may never write.
     fn shorten_log(&mut self) {
-        let shorten = |application: &mut Self, open: &Open| {
-            let frames = open
-                .connection
-                .prepare_cached("PRAGMA main.wal_checkpoint(NOOP)")
-                .and_then(|mut ask| ask.query_row([], |row| row.get::<_, i64>(1)))
-                .map_err(|error| CaptureError::application(&application.path, error))?;
-            match frames < LONG_LOG {
-                true => Ok(()),
-                false => application.move_log(&open.connection),
-            }
+        let shorten = |application: &mut Self, open: &Open| match application
+            .checkpoint_as(&open.connection, "NOOP")?
+        {
+            Some(log) if log.frames >= LONG_LOG => application.move_log(&open.connection),
+            _ => Ok(()),
         };
         // What was to be written is: the next time will do for this.
         if let Err(error) = self.with_open(shorten).flatten() {
             tracing::debug!(%error, "no checkpoint of the application's database");
+        }
+    }
+
+    /// The `-wal` after a checkpoint of this kind; nothing while somebody else makes one.
+    fn checkpoint_as(
+        &self,
+        connection: &Connection,
+        kind: &str,
+    ) -> Result<Option<Log>, CaptureError> {
+        let done = connection
+            .prepare_cached(&format!("PRAGMA main.wal_checkpoint({kind})"))
+            .and_then(|mut ask| {
+                ask.query_row([], |row| Ok(Log { frames: row.get(1)?, moved: row.get(2)? }))
+            });
+        match done {
+            Err(error) if is_busy(&error) => Ok(None),
+            done => done.map(Some).map_err(|error| CaptureError::application(&self.path, error)),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::breakage::Breakage;
 use crate::snapshot::BaseFile;
 use crate::store::alarms::Severity;
 use crate::store::{
-    BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, Store, StoreError, databases,
+    BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, Store, StoreError, databases, journal,
 };
 use conflict::WallTime;
 use protocol::Sequence;
@@ -14,7 +14,7 @@ use protocol::branch::{Mode, Opening};
 use protocol::limits::Limits;
 use protocol::session::LocalBranch;
 use protocol::snapshot::{decode_chunk, verify_chunk};
-use protocol::{BranchId, ChainHash, Frame, Header};
+use protocol::{BranchId, Frame, Header};
 use std::path::{Path, PathBuf};
 
 /// What a step of a mirror came to.
@@ -28,6 +28,8 @@ pub enum MirrorStep {
     Even,
     /// It can't go on for now: the disk is full, or somebody holds the file. To be tried again.
     Later(String),
+    /// A batch rotted on the disk: the branch is only this far again, and is fetched anew.
+    Refill(LocalBranch),
     /// It can't go on with this batch; an alarm says why.
     Stuck,
 }
@@ -35,6 +37,10 @@ pub enum MirrorStep {
 /// Batches applied in one step: more would keep others waiting.
 const STEP_BATCHES: usize = 64;
 const STEP_BYTES: usize = 256 << 10;
+
+/// What to do where a batch is damaged and can't be fetched again.
+pub(super) const LOOK_AT_DISK: &str = "It is fetched again once another site is known to have it. Look at the disk; if none has it, \
+     keep node.db for inspection and join the group anew with --replace.";
 
 impl Engine {
     /// One step of the mirror of `number`: a few batches applied, or a few chunks of its base.
@@ -101,6 +107,20 @@ impl Engine {
                 self.clear_alarm(&subject)?;
                 Ok(step)
             }
+            Err(EngineError::Store(error @ StoreError::Rotten(branch, sequence))) => {
+                if let Some(local) = self.refill(database, branch, sequence)? {
+                    return Ok(MirrorStep::Refill(local));
+                }
+                let name = format!("{}@{}", database.name, self.site_name(database.site));
+                self.raise(
+                    subject,
+                    Severity::Critical,
+                    Some(number),
+                    format!("The mirror {name} can't go on: {error}."),
+                    LOOK_AT_DISK,
+                )?;
+                Ok(MirrorStep::Later(error.to_string()))
+            }
             Err(EngineError::Apply(error)) => {
                 self.mirrors.remove(&number);
                 let name = format!("{}@{}", database.name, self.site_name(database.site));
@@ -109,13 +129,6 @@ impl Engine {
                         Severity::Warning,
                         "Its batches are safe in the journal and are applied once it can be \
                          written: look at the space and the permissions of the disk.",
-                    )
-                } else if matches!(error, ApplyError::Rotten(_)) {
-                    (
-                        Severity::Critical,
-                        "The mirror stays as it was before that batch. Look at the disk; keep \
-                         node.db for inspection and join the group anew with --replace; the other \
-                         sites hold what was safe.",
                     )
                 } else {
                     (
@@ -406,8 +419,6 @@ struct Batches<'a> {
     limits: &'a Limits,
     branch: &'a BranchRow,
     after: Sequence,
-    /// The hash of the line up to `after`, once a batch was read.
-    line: Option<ChainHash>,
     /// The last batch that ends a run: what lies beyond waits for more.
     end: Sequence,
     given: usize,
@@ -424,8 +435,8 @@ impl<'a> Batches<'a> {
         branch: &'a BranchRow,
         (after, end): (Sequence, Sequence),
     ) -> Self {
-        let (line, given, bytes, run_open, failed) = (None, 0, 0, false, None);
-        Self { store, limits, branch, after, line, end, given, bytes, run_open, failed }
+        let (given, bytes, run_open, failed) = (0, 0, false, None);
+        Self { store, limits, branch, after, end, given, bytes, run_open, failed }
     }
 
     fn read(&mut self) -> Result<Option<Incoming>, EngineError> {
@@ -433,17 +444,8 @@ impl<'a> Batches<'a> {
         if self.after >= self.end || (enough && !self.run_open) {
             return Ok(None);
         }
-        let row = self.store.batches_after(self.branch.number, self.after, 1, 0)?.pop();
+        let row = journal::whole_batch_after(self.store.connection(), self.branch, self.after)?;
         let Some(row) = row else { return Ok(None) };
-        // What was genuine when it came may have rotted on the disk, and decode all the same.
-        let line = match self.line {
-            Some(line) => line,
-            None => self.store.line_at(self.branch, self.after)?,
-        };
-        if line.extend(&row.frame) != row.hash {
-            return Err(ApplyError::Rotten(row.sequence).into());
-        }
-        self.line = Some(row.hash);
         let malformed = |error: protocol::DecodeError| ApplyError::Malformed(error.to_string());
         let header = Header::read(&row.frame).map_err(malformed)?;
         let body = Frame::decode_body(&row.frame, self.limits).map_err(malformed)?;

@@ -19,6 +19,7 @@ mod mirror;
 mod numbering;
 mod place;
 mod receive;
+mod refill;
 mod request;
 mod residues;
 mod serve;

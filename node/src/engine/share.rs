@@ -268,6 +268,14 @@ async fn merge(engine: &EngineWorker, number: DatabaseNumber) -> Result<(), Engi
             SharedStep::Moved(_) => {}
             SharedStep::Even => return Ok(()),
             SharedStep::Busy => tokio::time::sleep(BETWEEN_TRIES).await,
+            SharedStep::Refill(_) => {
+                return Err(Failure::unable(
+                    "A batch that this site holds was damaged on its disk, and is dropped.",
+                    "Start this node again, so that the other sites send it anew, and attach \
+                     again. Look at the disk: it does not keep what it is given.",
+                )
+                .into());
+            }
             SharedStep::Stuck => {
                 return Err(Failure::unable(
                     "What the group has of this database can't be merged here.",

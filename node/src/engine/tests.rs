@@ -145,6 +145,13 @@ impl Place {
         }
     }
 
+    /// Learns how far another site is in everything.
+    async fn learns_of(&self, other: &Self) {
+        for local in other.branches().await {
+            self.hears(other.me, local.holding).await;
+        }
+    }
+
     async fn apply(&self, number: DatabaseNumber) {
         loop {
             match self.step(move |engine| engine.step_mirror(number)).await {
@@ -546,7 +553,7 @@ async fn a_base_that_rotted_on_the_disk_is_not_shown() {
 }
 
 #[tokio::test]
-async fn a_batch_that_rotted_on_the_disk_is_not_shown() {
+async fn a_batch_that_rotted_on_the_disk_is_not_shown_and_fetched_again() {
     let (shop, peer, application, _) = shop().await;
     let number = shop.view().await.databases[0].row.number;
     application.execute("INSERT INTO item (name) VALUES ('milk')", []).unwrap();
@@ -559,15 +566,24 @@ async fn a_batch_that_rotted_on_the_disk_is_not_shown() {
     let flip = "UPDATE batch SET frame = CAST(replace(frame, 'milk', 'silk') AS BLOB)
                 WHERE instr(frame, CAST('milk' AS BLOB))";
     assert_eq!(journal.execute(flip, []).unwrap(), 1);
+    peer.learns_of(&shop).await;
     let step = loop {
         match peer.step(move |engine| engine.step_mirror(admitted.database)).await {
             MirrorStep::Moved(_) => {}
             step => break step,
         }
     };
-    assert!(matches!(step, MirrorStep::Stuck), "{step:?}");
+    let MirrorStep::Refill(local) = step else { panic!("{step:?}") };
+    let whole = shop.branches().await.remove(0).holding;
+    assert!(local.holding.held < whole.held, "{:?}", local.holding);
     assert_eq!(names(&peer.file("site/mirrors/downtown/pos.db")), ["tea", "salt"]);
-    assert_eq!(peer.alarms().await, [format!("mirror:{branch}")]);
+    assert_eq!(peer.alarms().await, [format!("rotten:{branch}")]);
+    // The origin sends it again.
+    peer.take(&shop, branch).await;
+    peer.apply(admitted.database).await;
+    assert_eq!(names(&peer.file("site/mirrors/downtown/pos.db")), ["tea", "salt", "milk"]);
+    let taken = peer.branches().await.remove(0).holding;
+    assert_eq!((taken.held, taken.hash), (whole.held, whole.hash));
 }
 
 #[tokio::test]
@@ -582,20 +598,4 @@ async fn a_batch_that_rotted_on_the_disk_keeps_nothing_else_from_being_told() {
     let database = shop.view().await.databases.remove(0);
     let copy = database.copies.iter().find(|copy| copy.site == peer.me).unwrap();
     assert_eq!(copy.lacks_since, Some(copy.as_of), "it lacks the batch since then at least");
-}
-
-#[test]
-fn what_the_disk_does_is_no_fault_of_a_row() {
-    use crate::shared::DeskError;
-    use rusqlite::ffi;
-    let failure = |code| {
-        let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
-        EngineError::from(DeskError::from(error))
-    };
-    for code in [ffi::SQLITE_IOERR_READ, ffi::SQLITE_FULL, ffi::SQLITE_CORRUPT, ffi::SQLITE_BUSY] {
-        assert!(matches!(failure(code), EngineError::Store(_)), "{code} is tried again");
-    }
-    for code in [ffi::SQLITE_CONSTRAINT_CHECK, ffi::SQLITE_MISMATCH, ffi::SQLITE_ERROR] {
-        assert!(matches!(failure(code), EngineError::Desk(_)), "{code} sets a batch aside");
-    }
 }

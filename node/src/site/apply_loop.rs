@@ -87,6 +87,7 @@ async fn round(
                 }
                 MirrorStep::Done(local) => site.0.hub.tell_branch(&local),
                 MirrorStep::Even => {}
+                MirrorStep::Refill(local) => site.0.hub.went_back(&local),
                 MirrorStep::Later(reason) => {
                     tracing::debug!(reason, "a mirror is tried again later");
                     later.insert(branch);

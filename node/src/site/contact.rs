@@ -17,13 +17,12 @@ pub async fn publish(site: &Site, listen: SocketAddr) -> Result<(), EngineError>
         true => own(site, listen)?,
         false => given,
     };
-    let told = site
+    let (news, membership) = site
         .step("members.contact", move |engine| {
             let news = engine.set_contact(addresses)?;
             Ok((news, engine.membership().clone()))
         })
         .await?;
-    let (news, membership) = told;
     site.0.hub.tell_members(news.as_slice(), None);
     site.0.hub.set_membership(membership);
     Ok(())

@@ -324,6 +324,17 @@ impl Hub {
         }
     }
 
+    /// This site holds less of a branch than it told: all sessions begin anew, so that everybody
+    /// hears it and sends what is missing.
+    pub fn went_back(&self, local: &LocalBranch) {
+        let mut state = self.state();
+        let orders = state.sources.need(local.holding.branch, need(local));
+        dispatch(&state, orders);
+        for entry in state.sessions.values() {
+            entry.link.close(CloseCode::Done, "a damaged batch is asked for again");
+        }
+    }
+
     /// Tells all sessions but one of new member records.
     pub fn tell_members(&self, records: &[SignedRecord], but: Option<SiteId>) {
         let state = self.state();

@@ -49,6 +49,7 @@ pub async fn run(site: Site, life: Life, number: DatabaseNumber, wake: Arc<Notif
                     site.0.hub.tell_branch(local);
                 }
             }
+            Ok(SharedStep::Refill(local)) => site.0.hub.went_back(&local),
             // Stuck: until something changes.
             Ok(SharedStep::Even | SharedStep::Stuck) => {
                 retry = FIRST_RETRY;

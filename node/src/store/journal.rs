@@ -81,6 +81,66 @@ pub fn append(
     }
 }
 
+/// The hash of a branch's line up to `sequence`, if the journal holds it.
+///
+/// # Errors
+/// See [`StoreError`].
+pub fn hash_at(
+    connection: &Connection,
+    branch: &BranchRow,
+    sequence: Sequence,
+) -> Result<Option<ChainHash>, StoreError> {
+    if sequence == branch.held {
+        return Ok(Some(branch.hash));
+    }
+    let bytes: Option<Vec<u8>> = connection
+        .prepare_cached("SELECT hash FROM batch WHERE branch = ? AND sequence = ?")?
+        .query_row(params![branch.number.0, stored(sequence.0)], |row| row.get(0))
+        .optional()?;
+    bytes.map(|bytes| Ok(ChainHash(fixed("hash", bytes)?))).transpose()
+}
+
+/// The same, where the journal holds no batch so far: the branch begins behind it.
+///
+/// # Errors
+/// See [`StoreError`].
+pub fn line_at(
+    connection: &Connection,
+    branch: &BranchRow,
+    sequence: Sequence,
+) -> Result<ChainHash, StoreError> {
+    let found = hash_at(connection, branch, sequence)?;
+    Ok(found.unwrap_or_else(|| ChainHash::start(branch.id)))
+}
+
+/// The batch after `after`, found to be what it was when it came: on the disk it may have rotted,
+/// and decode all the same.
+///
+/// # Errors
+/// See [`StoreError`]; among them [`StoreError::Rotten`].
+pub fn whole_batch_after(
+    connection: &Connection,
+    branch: &BranchRow,
+    after: Sequence,
+) -> Result<Option<BatchRow>, StoreError> {
+    let batch = connection
+        .prepare_cached(
+            "SELECT sequence, hash, frame FROM batch WHERE branch = ? AND sequence > ?
+             ORDER BY sequence LIMIT 1",
+        )?
+        .query_row(params![branch.number.0, stored(after.0)], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get(2)?))
+        })
+        .optional()?;
+    let Some((sequence, hash, frame)) = batch else { return Ok(None) };
+    let sequence = Sequence(loaded("sequence", sequence)?);
+    let batch = BatchRow { sequence, hash: ChainHash(fixed("hash", hash)?), frame };
+    match line_at(connection, branch, after)?.extend(&batch.frame) == batch.hash {
+        true => Ok(Some(batch)),
+        false => Err(StoreError::Rotten(branch.number, sequence)),
+    }
+}
+
 impl Store {
     /// The highest sequence of a branch that a signature covers, hence the last that is served.
     ///
@@ -98,7 +158,7 @@ impl Store {
         Ok(Sequence(loaded("sequence", last.unwrap_or(0))?))
     }
 
-    /// The hash of a branch's line up to `sequence`, if the journal holds it.
+    /// See [`hash_at`].
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -107,24 +167,15 @@ impl Store {
         branch: &BranchRow,
         sequence: Sequence,
     ) -> Result<Option<ChainHash>, StoreError> {
-        if sequence == branch.held {
-            return Ok(Some(branch.hash));
-        }
-        let bytes: Option<Vec<u8>> = self
-            .connection()
-            .prepare_cached("SELECT hash FROM batch WHERE branch = ? AND sequence = ?")?
-            .query_row(params![branch.number.0, stored(sequence.0)], |row| row.get(0))
-            .optional()?;
-        bytes.map(|bytes| Ok(ChainHash(fixed("hash", bytes)?))).transpose()
+        hash_at(self.connection(), branch, sequence)
     }
 
-    /// The same, where the journal holds no batch so far: the branch begins behind it.
+    /// See [`line_at`].
     ///
     /// # Errors
     /// See [`StoreError`].
     pub fn line_at(&self, branch: &BranchRow, sequence: Sequence) -> Result<ChainHash, StoreError> {
-        let found = self.hash_at(branch, sequence)?;
-        Ok(found.unwrap_or_else(|| ChainHash::start(branch.id)))
+        line_at(self.connection(), branch, sequence)
     }
 
     /// The last batch after `after` that does not wait for the next to become visible; `after` if
@@ -179,6 +230,29 @@ impl Store {
             });
         }
         Ok(batches)
+    }
+
+    /// Drops the batches of a branch behind `last`, as if they had never come. What of them is
+    /// applied stays so.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn cut_line(&mut self, branch: &BranchRow, last: Sequence) -> Result<(), StoreError> {
+        let hash = self.line_at(branch, last)?;
+        self.transaction(|transaction| {
+            let place = params![branch.number.0, stored(last.0)];
+            transaction
+                .prepare_cached("DELETE FROM batch WHERE branch = ?1 AND sequence > ?2")?
+                .execute(place)?;
+            // What is behind it also ends the branch, if anything does.
+            transaction
+                .prepare_cached(
+                    "UPDATE branch SET held = ?2, hash = ?3, ended = 0
+                     WHERE number = ?1",
+                )?
+                .execute(params![branch.number.0, stored(last.0), hash.0])?;
+            Ok(())
+        })
     }
 
     /// The next flight of a branch after `after`: whole batches up to a signature; about

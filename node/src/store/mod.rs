@@ -12,7 +12,7 @@ use crate::breakage::Breakage;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::sql::Begun;
-use protocol::{BranchId, SignedOpening};
+use protocol::{BranchId, Sequence, SignedOpening};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -42,6 +42,9 @@ pub enum StoreError {
     /// A row holds what this program can't have written.
     #[error("node.db is damaged: {0}")]
     Damaged(String),
+    /// The journal does not hold a batch as it came: its disk is damaged, or somebody wrote there.
+    #[error("batch {1} is damaged in the journal")]
+    Rotten(BranchNumber, Sequence),
 }
 
 impl From<StoreError> for Failure {
@@ -60,7 +63,7 @@ impl From<StoreError> for Failure {
             }
             StoreError::Newer(_) => "Run the newer program on this directory.",
             StoreError::Foreign => "Name the directory that `init` or `join` made.",
-            StoreError::Damaged(_) => {
+            StoreError::Damaged(_) | StoreError::Rotten(..) => {
                 "Keep the file for inspection and join the group anew with --replace; \
                  the other sites hold what was safe."
             }

@@ -15,15 +15,13 @@ use crate::shared::forget::{
 use crate::shared::incoming::Reading as Incoming;
 use crate::shared::seen::dependencies;
 use crate::shared::stable::Stable;
-use crate::store::{
-    BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, loaded, stored,
-};
+use crate::store::journal::BatchRow;
+use crate::store::{BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, journal};
 use conflict::SiteId;
 use protocol::change::{Body, RowChange, SchemaReference};
 use protocol::limits::Limits;
 use protocol::session::LocalBranch;
 use protocol::{Frame, Header, Sequence};
-use rusqlite::params;
 use std::collections::BTreeSet;
 
 /// How many rows are forgotten by one batch.
@@ -72,18 +70,15 @@ fn read_unseen(
     unseen: &mut Unseen<'_>,
 ) -> Result<(), EngineError> {
     let connection = book.connection;
-    let mut statement = connection.prepare_cached(
-        "SELECT sequence, frame FROM batch WHERE branch = ?1 AND sequence > ?2 AND sequence <= ?3
-         ORDER BY sequence",
-    )?;
     let until = begun.map_or(branch.applied, |(sequence, _)| sequence.max(branch.applied));
-    let until = stored(until.0);
-    let mut rows = statement.query(params![branch.number.0, stored(after.0), until])?;
     let mut seen = Vector::new();
     let mut reading: Option<(Sequence, Incoming)> = None;
-    while let Some(row) = rows.next()? {
-        let sequence = Sequence(loaded("sequence", row.get(0)?)?);
-        let frame: Vec<u8> = row.get(1)?;
+    let mut at = after;
+    while at < until
+        && let Some(BatchRow { sequence, frame, .. }) =
+            journal::whole_batch_after(connection, branch, at)?
+    {
+        at = sequence;
         let damaged = |error: protocol::DecodeError| EngineError::Encoding(error.to_string());
         let timestamp = Header::read(&frame).map_err(damaged)?.meta.timestamp;
         let body = Frame::decode_body(&frame, limits).map_err(damaged)?;
@@ -99,7 +94,7 @@ fn read_unseen(
         if reading.as_ref().is_none_or(|(known, _)| *known != at) {
             let schema = match schema {
                 Some(schema) => schema,
-                None => schema_at(connection, branch.number, at, limits)?,
+                None => schema_at(connection, branch, at, limits)?,
             };
             reading = Some((at, Incoming::new(connection, book.numbers, schema, branch.origin())?));
         }
@@ -130,6 +125,8 @@ impl Engine {
     /// # Errors
     /// The store fails.
     pub fn tidy_shared(&mut self, number: DatabaseNumber) -> Result<SharedStep, EngineError> {
+        // What could not be merged is tried again at the next step: others may have it whole by now.
+        self.unmergeable.clear();
         let database = self.store.database(number)?;
         if database.state != DatabaseState::Attached {
             return Ok(SharedStep::Even);

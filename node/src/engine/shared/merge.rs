@@ -4,6 +4,7 @@
 use super::forget::{forget, is_heartbeat};
 use super::run::{Parts, set_begun};
 use super::{Engine, EngineError, Loaded, SharedStep, schema_at};
+use crate::engine::mirror::LOOK_AT_DISK;
 use crate::shared::conflicts::{self, Context};
 use crate::shared::forget::{note_change, note_heartbeat};
 use crate::shared::incoming::{IncomingError, Reading as Incoming};
@@ -20,6 +21,10 @@ use protocol::snapshot::{decode_chunk, verify_chunk};
 use protocol::{BranchId, Header, Sequence};
 use rusqlite::{Connection, OptionalExtension, params};
 
+/// What to do where a batch is whole and can't be merged.
+const UPDATE: &str = "It is safe in the journal and nothing of it is lost: update the node of this \
+                      site, or ask for help with the log of the node at hand.";
+
 impl Engine {
     /// Merges the next chunk of a base, or the next run of batches whose turn has come.
     pub(super) fn merge_next(
@@ -34,13 +39,16 @@ impl Engine {
                     return Ok(SharedStep::Even);
                 }
                 return match self.merge_chunk(database, branch, attached) {
-                    Err(EngineError::Encoding(what)) => self.set_aside(database, branch, &what),
-                    Err(EngineError::Desk(error)) => {
-                        self.set_aside(database, branch, &error.to_string())
+                    Err(error @ (EngineError::Encoding(_) | EngineError::Desk(_))) => {
+                        self.set_aside(database, branch, &error.to_string(), UPDATE)
                     }
                     other => other,
                 };
             }
+        }
+        // While what was merged is fetched again, changes that rest on it can't be read.
+        if branches.iter().any(|branch| branch.held < branch.applied) {
+            return Ok(SharedStep::Even);
         }
         for branch in &branches {
             // What this site's own branch says was merged when it was numbered; a former one of its
@@ -60,18 +68,35 @@ impl Engine {
                     return Ok(SharedStep::Moved(vec![self.local_branch(&moved)?]));
                 }
                 Ok(false) => {}
-                // Others are not held up.
-                Err(error @ (EngineError::Encoding(_) | EngineError::Desk(_))) => {
-                    self.set_aside(database, branch, &error.to_string())?;
-                    return Ok(match self.load_shared(database)? {
-                        Loaded::Ready | Loaded::Settling => SharedStep::Moved(Vec::new()),
-                        Loaded::Not => SharedStep::Stuck,
-                    });
-                }
-                Err(error) => return Err(error),
+                Err(error) => return self.not_merged(database, branch, error),
             }
         }
         Ok(SharedStep::Even)
+    }
+
+    /// A run can't be merged: one of its batches, or one that is read with it, is damaged or is not
+    /// understood. Others are not held up.
+    fn not_merged(
+        &mut self,
+        database: &DatabaseRow,
+        branch: &BranchRow,
+        error: EngineError,
+    ) -> Result<SharedStep, EngineError> {
+        let remedy = match error {
+            EngineError::Encoding(_) | EngineError::Desk(_) => UPDATE,
+            EngineError::Store(StoreError::Rotten(rotten, sequence)) => {
+                if let Some(local) = self.refill(database, rotten, sequence)? {
+                    return Ok(SharedStep::Refill(local));
+                }
+                LOOK_AT_DISK
+            }
+            error => return Err(error),
+        };
+        self.set_aside(database, branch, &error.to_string(), remedy)?;
+        Ok(match self.load_shared(database)? {
+            Loaded::Ready | Loaded::Settling => SharedStep::Moved(Vec::new()),
+            Loaded::Not => SharedStep::Stuck,
+        })
     }
 
     /// The end of the next run of batches that become visible together; where it has none yet, the
@@ -141,7 +166,7 @@ impl Engine {
                     SchemaReference::At(at) => *at,
                 };
                 if readings.get(&branch.number).is_none_or(|(known, _)| *known != at) {
-                    let schema = schema_at(transaction, branch.number, at, limits)?;
+                    let schema = schema_at(transaction, branch, at, limits)?;
                     let reading = Incoming::new(transaction, &shared.numbers, schema, origin)?;
                     readings.insert(branch.number, (at, reading));
                 }
@@ -219,7 +244,12 @@ impl Engine {
                 let file = BaseFile::open(&*self.environment, &self.directory.snapshot(branch.id))?;
                 let chunk = u32::try_from(merged).unwrap_or(u32::MAX);
                 let Some(bytes) = file.chunk(chunk)? else {
-                    return self.set_aside(database, branch, "a chunk of its base is gone");
+                    return self.set_aside(
+                        database,
+                        branch,
+                        "a chunk of its base is gone",
+                        LOOK_AT_DISK,
+                    );
                 };
                 let read =
                     verify_chunk(info, &bytes).map_err(|error| error.to_string()).and_then(|()| {
@@ -227,7 +257,7 @@ impl Engine {
                     });
                 match read {
                     Ok(body) => body,
-                    Err(error) => return self.set_aside(database, branch, &error),
+                    Err(error) => return self.set_aside(database, branch, &error, LOOK_AT_DISK),
                 }
             }
         };
@@ -265,6 +295,7 @@ impl Engine {
         database: &DatabaseRow,
         branch: &BranchRow,
         what: &str,
+        remedy: &str,
     ) -> Result<SharedStep, EngineError> {
         self.unmergeable.insert(branch.number);
         let origin = self.site_name(branch.opening.opening().origin);
@@ -273,8 +304,7 @@ impl Engine {
             Severity::Critical,
             Some(database.number),
             format!("A batch of {origin} for {} can't be merged: {what}.", database.name),
-            "It is safe in the journal and nothing of it is lost: update the node of this site, \
-             or ask for help with the log of the node at hand.",
+            remedy,
         )?;
         Ok(SharedStep::Stuck)
     }

@@ -24,7 +24,7 @@ use crate::shared::stable::Stable;
 use crate::shared::{DeskError, MergedId, Policy};
 use crate::store::alarms::Severity;
 use crate::store::{
-    BranchNumber, BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, stored,
+    BranchNumber, BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, journal,
 };
 use conflict::row::{Change, Loser, Lost, Reason};
 use conflict::visible::Table as Place;
@@ -48,6 +48,8 @@ pub enum SharedStep {
     Even,
     /// Somebody is at the application's file: to be tried again in a moment.
     Busy,
+    /// A batch rotted on the disk: the branch is only this far again, and is fetched anew.
+    Refill(LocalBranch),
     /// It can't go on; an alarm says why. To be looked at again when something changes.
     Stuck,
 }
@@ -464,16 +466,15 @@ impl Engine {
 /// The schema that a batch of a branch brought.
 fn schema_at(
     connection: &Connection,
-    branch: BranchNumber,
+    branch: &BranchRow,
     sequence: Sequence,
     limits: &Limits,
 ) -> Result<Schema, EngineError> {
-    let frame: Option<Vec<u8>> = connection
-        .prepare_cached("SELECT frame FROM batch WHERE branch = ?1 AND sequence = ?2")?
-        .query_row(params![branch.0, stored(sequence.0)], |row| row.get(0))
-        .optional()?;
+    let before = Sequence(sequence.0.saturating_sub(1));
+    let batch = journal::whole_batch_after(connection, branch, before)?;
     let gone = || EngineError::Encoding(format!("batch {sequence} with its schema is gone"));
-    let body = Frame::decode_body(&frame.ok_or_else(gone)?, limits)
+    let batch = batch.filter(|batch| batch.sequence == sequence).ok_or_else(gone)?;
+    let body = Frame::decode_body(&batch.frame, limits)
         .map_err(|error| EngineError::Encoding(error.to_string()))?;
     match body.schema {
         SchemaReference::Here(schema) => Ok(*schema),

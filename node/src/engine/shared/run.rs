@@ -3,7 +3,7 @@
 
 use super::{Engine, EngineError};
 use crate::breakage::Breakage;
-use crate::store::{BranchNumber, BranchRow, StoreError, loaded, stored};
+use crate::store::{BranchNumber, BranchRow, StoreError, journal, loaded, stored};
 use conflict::Timestamp;
 use protocol::change::{Body, RowChange};
 use protocol::{Frame, Header, Sequence};
@@ -62,7 +62,7 @@ impl Engine {
         let mut next = Parts { parts: Vec::new(), whole: None, begun: None };
         let (mut at, mut changes, mut bytes) = (branch.applied, 0, 0);
         while at < end && changes < CHANGES && bytes < BYTES {
-            let Some(row) = self.store.batches_after(branch.number, at, 1, 0)?.pop() else {
+            let Some(row) = journal::whole_batch_after(self.store.connection(), branch, at)? else {
                 return Err(StoreError::Damaged("a batch of a run is gone".into()).into());
             };
             at = row.sequence;

@@ -311,3 +311,100 @@ async fn a_file_in_use_is_waited_for() {
     assert_eq!(b.rows("SELECT phone FROM customer WHERE id = 2"), ["5"]);
     assert_eq!(a.rows("SELECT CAST(n AS TEXT) FROM stock"), ["3"]);
 }
+
+#[test]
+fn what_the_disk_does_is_no_fault_of_a_row() {
+    use crate::shared::DeskError;
+    use rusqlite::ffi;
+    let failure = |code| {
+        let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        EngineError::from(DeskError::from(error))
+    };
+    for code in [ffi::SQLITE_IOERR_READ, ffi::SQLITE_FULL, ffi::SQLITE_CORRUPT, ffi::SQLITE_BUSY] {
+        assert!(matches!(failure(code), EngineError::Store(_)), "{code} is tried again");
+    }
+    for code in [ffi::SQLITE_CONSTRAINT_CHECK, ffi::SQLITE_MISMATCH, ffi::SQLITE_ERROR] {
+        assert!(matches!(failure(code), EngineError::Desk(_)), "{code} sets a batch aside");
+    }
+}
+
+/// Damages the last batch of a site's journal that holds this, so that it decodes all the same.
+fn rot(place: &Place, whole: &str, rotten: &str) {
+    let journal = rusqlite::Connection::open(place.file("site/node.db")).unwrap();
+    let flip = "UPDATE batch SET frame = CAST(replace(frame, ?1, ?2) AS BLOB)
+                WHERE (branch, sequence) = (SELECT branch, max(sequence) FROM batch
+                                            WHERE instr(frame, CAST(?1 AS BLOB)))";
+    assert_eq!(journal.execute(flip, [whole, rotten]).unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_batch_that_rots_before_it_is_merged_is_fetched_again() {
+    let a = Shop::founded("downtown").await;
+    let b = a.joining("uptown", &[]).await;
+    exchange(&[&a, &b]).await;
+    a.run("INSERT INTO customer (name, phone) VALUES ('Cid', '3')");
+    a.settle().await;
+    b.meets(&a).await;
+    rot(&b.place, "Cid", "Sid");
+    let number = b.number;
+    let step = || b.place.step(move |engine| engine.step_shared(number));
+    // Nobody else is known to have it: it is kept.
+    assert!(matches!(step().await, SharedStep::Moved(_)));
+    let stuck = b.place.alarms().await;
+    assert!(stuck.len() == 1 && !stuck[0].starts_with("rotten:"), "{stuck:?}");
+    assert_eq!(b.rows("SELECT name FROM customer ORDER BY id").len(), 2, "it is not merged");
+    b.place.learns_of(&a.place).await;
+    b.place.step(move |engine| engine.tidy_shared(number)).await;
+    let step = step().await;
+    let SharedStep::Refill(local) = step else { panic!("{step:?}") };
+    assert!(b.place.alarms().await.contains(&format!("rotten:{}", local.holding.branch)));
+    exchange(&[&a, &b]).await;
+    assert_alike(&[&a, &b]);
+    assert_eq!(b.rows("SELECT name FROM customer WHERE phone = '3'"), ["Cid"]);
+}
+
+#[tokio::test]
+async fn what_rots_after_it_was_merged_and_is_read_again_is_fetched_again() {
+    let a = Shop::founded("downtown").await;
+    let b = a.joining("uptown", &[]).await;
+    exchange(&[&a, &b]).await;
+    // The batch that brings a schema is needed to read those after it.
+    a.run("ALTER TABLE customer ADD COLUMN note; INSERT INTO customer VALUES (900, 'Cid', '3', 0)");
+    exchange(&[&a, &b]).await;
+    let before = b.rows("SELECT name FROM customer ORDER BY id");
+    let own = a.place.branches().await.into_iter();
+    let own = own.map(|local| (local.opening.opening().origin, local.holding.branch));
+    let (_, branch) = own.into_iter().find(|(origin, _)| *origin == a.place.me).unwrap();
+    let journal = rusqlite::Connection::open(b.place.file("site/node.db")).unwrap();
+    let rot = "UPDATE batch SET frame = zeroblob(length(frame))
+               WHERE branch = (SELECT number FROM branch WHERE branch = ?)";
+    assert!(journal.execute(rot, [branch.0]).unwrap() > 2);
+    let number = b.number;
+    b.place
+        .step(move |engine| {
+            engine.forget_shared(number);
+            Ok(())
+        })
+        .await;
+    a.run("INSERT INTO customer (name, phone) VALUES ('Dora', '4')");
+    a.settle().await;
+    b.meets(&a).await;
+    b.place.learns_of(&a.place).await;
+    let step = loop {
+        match b.place.step(move |engine| engine.step_shared(number)).await {
+            SharedStep::Moved(_) => {}
+            step => break step,
+        }
+    };
+    let SharedStep::Refill(local) = step else { panic!("{step:?}") };
+    assert!(local.holding.held < local.holding.applied, "{:?}", local.holding);
+    // Until it is back nothing is merged, and nothing is lost.
+    b.settle().await;
+    assert_eq!(b.rows("SELECT name FROM customer ORDER BY id"), before);
+    b.meets(&a).await;
+    b.settle().await;
+    a.meets(&b).await;
+    a.settle().await;
+    assert_alike(&[&a, &b]);
+    assert_eq!(b.rows("SELECT name FROM customer WHERE phone = '4'"), ["Dora"]);
+}

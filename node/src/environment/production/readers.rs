@@ -79,40 +79,36 @@ mod linux {
 
     /// Shuts readers of other processes out, if there are none.
     pub(in super::super) fn shut_out(path: &Path) -> io::Result<Readers> {
-        let take = |file: &File| match fcntl(file, FcntlArg::F_SETLK(&lock(libc::F_WRLCK))) {
-            Ok(_) => Ok(Readers::None),
-            Err(Errno::EAGAIN | Errno::EACCES) => Ok(Readers::Some),
-            Err(error) => Err(error.into()),
-        };
-        Ok(with_shared(path, take)?.unwrap_or(Readers::Unknown))
+        take(path, FcntlArg::F_SETLK(&lock(libc::F_WRLCK)))
     }
 
     /// Lets them in again. This drops the read locks of all connections of this process.
     pub(in super::super) fn let_in(path: &Path) -> io::Result<()> {
-        let give = |file: &File| {
-            fcntl(file, FcntlArg::F_SETLK(&lock(libc::F_UNLCK)))?;
-            Ok(())
-        };
-        with_shared(path, give).map(drop)
+        give(path, FcntlArg::F_SETLK(&lock(libc::F_UNLCK)))
     }
 
     /// Keeps the lock of those who read the file alone, if nobody has it.
     pub(in super::super) fn hold_log(path: &Path) -> io::Result<Readers> {
-        let take = |file: &File| match fcntl(file, FcntlArg::F_OFD_SETLK(&first(libc::F_WRLCK))) {
+        take(path, FcntlArg::F_OFD_SETLK(&first(libc::F_WRLCK)))
+    }
+
+    pub(in super::super) fn release_log(path: &Path) -> io::Result<()> {
+        give(path, FcntlArg::F_OFD_SETLK(&first(libc::F_UNLCK)))
+    }
+
+    /// Takes a lock, if no reader is in the way.
+    fn take(path: &Path, how: FcntlArg<'_>) -> io::Result<Readers> {
+        let taken = with_shared(path, |file| match fcntl(file, how) {
             Ok(_) => Ok(Readers::None),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(Readers::Some),
             Err(Errno::EBADF) => Ok(Readers::Unknown), // the -shm may only be read
             Err(error) => Err(error.into()),
-        };
-        Ok(with_shared(path, take)?.unwrap_or(Readers::Unknown))
+        })?;
+        Ok(taken.unwrap_or(Readers::Unknown))
     }
 
-    pub(in super::super) fn release_log(path: &Path) -> io::Result<()> {
-        let give = |file: &File| {
-            fcntl(file, FcntlArg::F_OFD_SETLK(&first(libc::F_UNLCK)))?;
-            Ok(())
-        };
-        with_shared(path, give).map(drop)
+    fn give(path: &Path, how: FcntlArg<'_>) -> io::Result<()> {
+        with_shared(path, |file| Ok(fcntl(file, how)?)).map(drop)
     }
 
     /// Does something with the `-shm` of the database at `path`, if there is one.
