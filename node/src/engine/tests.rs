@@ -18,6 +18,7 @@ mod changing;
 mod forgetting;
 mod merging;
 mod residues;
+mod rotting;
 mod shared;
 mod shop;
 
@@ -534,68 +535,4 @@ async fn a_key_that_becomes_equal_in_other_bits_moves_in_the_mirror() {
         let compared = crate::demo::compare::compare(&shop.file("pos.db"), &mirror).unwrap();
         assert!(compared.identical(), "{sql}: {:?}", compared.differences);
     }
-}
-
-#[tokio::test]
-async fn a_base_that_rotted_on_the_disk_is_not_shown() {
-    let (shop, peer, _application, _) = shop().await;
-    let local = shop.branches().await.remove(0);
-    let branch = local.holding.branch;
-    let admitted = peer.admit(SignedOpening::clone(&local.opening)).await.unwrap();
-    peer.take(&shop, branch).await;
-    let chunks = peer.file(&format!("site/snapshots/{branch}.db"));
-    let chunks = rusqlite::Connection::open(chunks).unwrap();
-    let flip = "UPDATE chunk SET bytes = CAST(replace(bytes, 'tea', 'sea') AS BLOB)";
-    assert_eq!(chunks.execute(flip, []).unwrap(), 1);
-    let step = peer.step(move |engine| engine.step_mirror(admitted.database)).await;
-    assert!(matches!(step, MirrorStep::Stuck), "{step:?}");
-    assert_eq!(peer.alarms().await, [format!("mirror:{branch}")]);
-}
-
-#[tokio::test]
-async fn a_batch_that_rotted_on_the_disk_is_not_shown_and_fetched_again() {
-    let (shop, peer, application, _) = shop().await;
-    let number = shop.view().await.databases[0].row.number;
-    application.execute("INSERT INTO item (name) VALUES ('milk')", []).unwrap();
-    shop.harvest(number).await;
-    let local = shop.branches().await.remove(0);
-    let branch = local.holding.branch;
-    let admitted = peer.admit(SignedOpening::clone(&local.opening)).await.unwrap();
-    peer.take(&shop, branch).await;
-    let journal = rusqlite::Connection::open(peer.file("site/node.db")).unwrap();
-    let flip = "UPDATE batch SET frame = CAST(replace(frame, 'milk', 'silk') AS BLOB)
-                WHERE instr(frame, CAST('milk' AS BLOB))";
-    assert_eq!(journal.execute(flip, []).unwrap(), 1);
-    peer.learns_of(&shop).await;
-    let step = loop {
-        match peer.step(move |engine| engine.step_mirror(admitted.database)).await {
-            MirrorStep::Moved(_) => {}
-            step => break step,
-        }
-    };
-    let MirrorStep::Refill(local) = step else { panic!("{step:?}") };
-    let whole = shop.branches().await.remove(0).holding;
-    assert!(local.holding.held < whole.held, "{:?}", local.holding);
-    assert_eq!(names(&peer.file("site/mirrors/downtown/pos.db")), ["tea", "salt"]);
-    assert_eq!(peer.alarms().await, [format!("rotten:{branch}")]);
-    // The origin sends it again.
-    peer.take(&shop, branch).await;
-    peer.apply(admitted.database).await;
-    assert_eq!(names(&peer.file("site/mirrors/downtown/pos.db")), ["tea", "salt", "milk"]);
-    let taken = peer.branches().await.remove(0).holding;
-    assert_eq!((taken.held, taken.hash), (whole.held, whole.hash));
-}
-
-#[tokio::test]
-async fn a_batch_that_rotted_on_the_disk_keeps_nothing_else_from_being_told() {
-    let (shop, peer, application, _) = shop().await;
-    let number = shop.view().await.databases[0].row.number;
-    application.execute("INSERT INTO item (name) VALUES ('milk')", []).unwrap();
-    shop.harvest(number).await;
-    let journal = rusqlite::Connection::open(shop.file("site/node.db")).unwrap();
-    let rot = "UPDATE batch SET frame = x'c1' WHERE sequence = (SELECT max(sequence) FROM batch)";
-    assert_eq!(journal.execute(rot, []).unwrap(), 1);
-    let database = shop.view().await.databases.remove(0);
-    let copy = database.copies.iter().find(|copy| copy.site == peer.me).unwrap();
-    assert_eq!(copy.lacks_since, Some(copy.as_of), "it lacks the batch since then at least");
 }
