@@ -128,6 +128,26 @@ pub const REGRESSIONS: &[Regression] = &[
         days: 1,
         sites: 3,
     },
+    Regression {
+        name: "a batch rots before it is merged",
+        story: "A bit flipped in a batch of another site's branch that lay in the journal and was not \
+                merged yet. Nothing of that branch was ever merged again, though others had it whole; \
+                and one that rotted and still decoded would have been merged.",
+        test: "engine::tests::rotting",
+        scenario: "shared-mix",
+        seed: 539,
+        days: 1,
+        sites: 3,
+    },
+    Regression {
+        name: "a batch rots whose schema later ones need",
+        story: "The same in a batch that was merged and is read again for the schema that it brought.",
+        test: "engine::tests::rotting",
+        scenario: "shared-mix",
+        seed: 928,
+        days: 1,
+        sites: 3,
+    },
 ];
 
 #[cfg(test)]

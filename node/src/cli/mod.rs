@@ -7,6 +7,7 @@ mod attach;
 mod conflicts;
 mod demo;
 mod detach;
+mod doctor;
 mod ground;
 mod init;
 mod invite;
@@ -59,6 +60,8 @@ enum Command {
     Policy(policy::Arguments),
     /// Show what the merge had to decide, and decide otherwise
     Conflicts(conflicts::Arguments),
+    /// Look for what would go wrong with databases, before attach and after
+    Doctor(doctor::Arguments),
     /// Run the site until SIGTERM or Ctrl-C
     Run(run::Arguments),
     /// Tell how safe the data is
@@ -194,6 +197,7 @@ async fn perform(context: &Context, command: Command) -> Result<u8, Failure> {
         Command::Remove(arguments) => remove::run(context, arguments).await,
         Command::Policy(arguments) => policy::run(context, arguments).await,
         Command::Conflicts(arguments) => conflicts::run(context, arguments).await,
+        Command::Doctor(arguments) => doctor::run(context, arguments).await,
         Command::Run(arguments) => run::run(context, arguments).await,
         Command::Status(arguments) => status::run(context, arguments).await,
         Command::Demo(arguments) => demo::run(context, arguments).await,

@@ -25,6 +25,11 @@ pub use server::serve;
 pub enum Request {
     /// How safe is the data?
     Status,
+    /// What would go wrong?
+    Doctor {
+        /// With which file; none: with those that are attached.
+        path: Option<PathBuf>,
+    },
     /// Make an invitation.
     Invite {
         /// How long it admits.

@@ -83,6 +83,7 @@ async fn answer(stream: UnixStream, site: &Site) -> io::Result<()> {
 async fn perform(site: &Site, request: Request) -> Result<Value, Failure> {
     let value = match request {
         Request::Status => serde_json::to_value(site.status().await?),
+        Request::Doctor { path } => serde_json::to_value(site.doctor(path).await?),
         Request::Invite { lifetime_ms } => {
             let code = site.invite(Duration::from_millis(lifetime_ms)).await?.to_string();
             Ok(json!({ "code": code }))

@@ -14,7 +14,7 @@ use crate::capture::{
 };
 use crate::failure::Failure;
 use crate::shared::convert::convert;
-use crate::shared::{fit, pack_version, policy};
+use crate::shared::{Policy, fit, pack_version, policy};
 use crate::store::{BranchRow, DatabaseNumber, DatabaseRow, DatabaseState, StoreError, databases};
 use conflict::{Timestamp, Value, Version, WallTime};
 use protocol::branch::{Mode, Opening};
@@ -240,8 +240,9 @@ impl Engine {
     ) -> Result<Vec<Finding>, EngineError> {
         let convert = request.convert_keys;
         let residues = self.residues();
-        let mut findings = application
-            .reading(|connection| fit::findings(connection, inspection, convert, residues))?;
+        let mut findings = application.reading(|connection| {
+            fit::findings(connection, inspection, convert, residues, &Policy::default())
+        })?;
         for proposal in policy::propose(&inspection.schema)? {
             let ProposalView { command, why, .. } = ProposalView::new(&request.name, proposal);
             findings.push(Finding {

@@ -8,7 +8,7 @@ use super::fill::{Stride, Walk, other_tables, row_at};
 use super::{Engine, EngineError};
 use crate::capture::{CaptureError, Images, PackedKey, Weight, inspect, pack};
 use crate::failure::Failure;
-use crate::shared::{fit, pack_version};
+use crate::shared::{Policy, fit, pack_version};
 use crate::sql::{bind, quoted, row_values};
 use crate::store::DatabaseNumber;
 use conflict::{Value, Version};
@@ -79,7 +79,8 @@ impl Engine {
         }
         let own = self.membership.member(self.identity.site);
         let residues = own.map(|member| member.residues).unwrap_or_default();
-        let fitness = fit::findings(&connection, &inspection, false, residues).map_err(failed)?;
+        let fitness = fit::findings(&connection, &inspection, false, residues, &Policy::default())
+            .map_err(failed)?;
         if let Some(found) = fitness.iter().find(|found| found.weight == Weight::Refusal) {
             return Err(Failure::refused(format!("{}.", found.what), found.remedy.clone()).into());
         }

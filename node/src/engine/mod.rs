@@ -11,6 +11,7 @@ mod base;
 mod births;
 mod decide;
 mod detach;
+mod doctor;
 mod fill;
 mod harvest;
 pub mod members;
@@ -56,6 +57,7 @@ pub use decide::{
     ProposalView, RuleSet, RuleView, SideView,
 };
 pub use detach::detach;
+pub use doctor::{Diagnosis, Examined, Symptom, doctor, doctor_alone};
 pub use harvest::{Harvest, Harvested, Moment, Refresh, Trim};
 pub use mirror::MirrorStep;
 pub use receive::{Lines, Receipt};

@@ -3,6 +3,7 @@
 
 use super::{Engine, EngineError};
 use crate::capture::CaptureError;
+use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::store::{DatabaseNumber, DatabaseRow, DatabaseState};
 use protocol::{Mode, Name};
@@ -209,9 +210,17 @@ impl Engine {
 
     /// The path with its links followed, so that one file is not attached twice.
     pub(super) fn resolve(&self, path: &Path) -> Result<PathBuf, EngineError> {
-        self.environment.canonical(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => CaptureError::Missing(path.to_owned()).into(),
-            _ => super::file_error(&path.display().to_string(), error),
-        })
+        canonical(&*self.environment, path)
     }
+}
+
+/// The path with its links followed.
+pub(super) fn canonical(
+    environment: &dyn Environment,
+    path: &Path,
+) -> Result<PathBuf, EngineError> {
+    environment.canonical(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => CaptureError::Missing(path.to_owned()).into(),
+        _ => super::file_error(&path.display().to_string(), error),
+    })
 }

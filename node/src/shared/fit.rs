@@ -14,7 +14,8 @@ use rusqlite::{Connection, OptionalExtension};
 use std::collections::BTreeMap;
 
 /// What shared mode says of a database, refusals first. `convert_keys`: keys that must be
-/// converted will be ([`convert::convert`]); `residues`: this site's.
+/// converted will be ([`convert::convert`]); `residues`: this site's;
+/// `policy`: the rules that are set.
 ///
 /// Costs a scan of every table that has foreign keys.
 ///
@@ -25,6 +26,7 @@ pub fn findings(
     inspection: &Inspection,
     convert_keys: bool,
     residues: Residues,
+    policy: &Policy,
 ) -> rusqlite::Result<Vec<Finding>> {
     let mut fit = Fit { connection, schema: &inspection.schema, residues, findings: Vec::new() };
     let autoincrements = autoincrements(&inspection.schema);
@@ -35,10 +37,10 @@ pub fn findings(
             fit.numbers(table, autoincrement, convert_keys)?;
         }
         fit.foreign_keys(table, inspected)?;
-        fit.triggers(table, &effects);
+        fit.triggers(table, &effects, policy);
     }
     fit.desk()?;
-    fit.virtual_tables(&effects)?;
+    fit.virtual_tables(&effects, policy)?;
     fit.findings.sort();
     Ok(fit.findings)
 }
@@ -404,7 +406,7 @@ impl Fit<'_> {
             .optional()
     }
 
-    fn triggers(&mut self, table: &Table, effects: &Effects) {
+    fn triggers(&mut self, table: &Table, effects: &Effects, policy: &Policy) {
         let belongs = |name: &str| name.eq_ignore_ascii_case(&table.name);
         let names: Vec<&str> = (self.schema.objects.iter())
             .filter(|object| object.kind == ObjectKind::Trigger && belongs(&object.table))
@@ -416,8 +418,7 @@ impl Fit<'_> {
         let Some(place) = self.schema.find(&table.name) else { return };
         let which = format!("triggers of {} ({})", table.name, names.join(", "));
         let silent = format!("{which} stay silent when rows of other sites are written");
-        let (what, remedy) = match effects.stance(self.schema, &Policy::default(), place.0 as usize)
-        {
+        let (what, remedy) = match effects.stance(self.schema, policy, place.0 as usize) {
             Stance::Run(written) => {
                 let written = written.join(", ");
                 let what = format!("{which} run for rows of other sites too");
@@ -472,14 +473,14 @@ impl Fit<'_> {
     }
 
     /// Whether triggers that run for all rows keep a virtual table up to date.
-    fn is_followed(&self, name: &str, effects: &Effects) -> bool {
+    fn is_followed(&self, name: &str, effects: &Effects, policy: &Policy) -> bool {
         (0..self.schema.tables.len()).any(|place| {
-            let stance = effects.stance(self.schema, &Policy::default(), place);
+            let stance = effects.stance(self.schema, policy, place);
             matches!(stance, Stance::Run(written) if written.iter().any(|one| one == name))
         })
     }
 
-    fn virtual_tables(&mut self, effects: &Effects) -> rusqlite::Result<()> {
+    fn virtual_tables(&mut self, effects: &Effects, policy: &Policy) -> rusqlite::Result<()> {
         let tables = self
             .connection
             .prepare_cached(
@@ -490,7 +491,7 @@ impl Fit<'_> {
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<Vec<(String, String)>>>()?;
         for (name, sql) in tables {
-            if self.is_followed(&name, effects) {
+            if self.is_followed(&name, effects, policy) {
                 continue;
             }
             if virtual_tables::is_vocabulary(&sql) {

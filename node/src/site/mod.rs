@@ -17,7 +17,7 @@ mod sources;
 
 use crate::config::Config;
 use crate::directory::Directory;
-use crate::engine::{self, AttachRequest, Attached, Engine, EngineError, EngineWorker};
+use crate::engine::{self, AttachRequest, Attached, Diagnosis, Engine, EngineError, EngineWorker};
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::status::{Connected, Live, Status};
@@ -27,6 +27,7 @@ use hub::Hub;
 use protocol::invitation::Invitation;
 use protocol::{Mode, Name};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -223,6 +224,14 @@ impl Site {
         self.0.hub.tell_members(&[record], None);
         self.0.hub.set_membership(membership);
         Ok(())
+    }
+
+    /// What would go wrong with the database at `path`, or with all that are attached.
+    ///
+    /// # Errors
+    /// The file at `path` can't be looked at, or the store fails.
+    pub async fn doctor(&self, path: Option<PathBuf>) -> Result<Diagnosis, Failure> {
+        Ok(engine::doctor(&self.0.engine, path).await?)
     }
 
     /// How safe the data is.

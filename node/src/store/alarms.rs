@@ -3,10 +3,10 @@
 use super::{DatabaseNumber, Store, StoreError};
 use conflict::WallTime;
 use rusqlite::{Connection, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Worth knowing.
@@ -37,7 +37,8 @@ pub struct Alarm {
 }
 
 impl Severity {
-    fn as_str(self) -> &'static str {
+    /// Its name, as JSON and people read it.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
             Self::Warning => "warning",

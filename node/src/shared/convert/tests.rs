@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::capture::{Weight, inspect};
-use crate::shared::fit;
+use crate::shared::{Policy, fit};
 use protocol::membership::Residues;
 use std::path::Path;
 use std::time::Duration;
@@ -168,7 +168,9 @@ fn a_file_is_converted_under_an_application() {
                 .map(|(table, _)| table.name.clone())
                 .collect();
             assert_eq!(counted, ["customer", "line", "log", "odd \"name", "sale"]);
-            let findings = fit::findings(connection, &found, false, Residues::ALL).unwrap();
+            let findings =
+                fit::findings(connection, &found, false, Residues::ALL, &Policy::default())
+                    .unwrap();
             assert!(findings.iter().all(|found| found.weight != Weight::Refusal), "{findings:?}");
         }
         // The application counts on, and no number comes twice.

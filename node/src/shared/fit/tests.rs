@@ -12,8 +12,14 @@ fn open(sql: &str) -> Connection {
 
 fn found(sql: &str, convert_keys: bool) -> Vec<Finding> {
     let connection = open(sql);
-    findings(&connection, &inspect(&connection, None).unwrap(), convert_keys, Residues::ALL)
-        .unwrap()
+    findings(
+        &connection,
+        &inspect(&connection, None).unwrap(),
+        convert_keys,
+        Residues::ALL,
+        &Policy::default(),
+    )
+    .unwrap()
 }
 
 fn of_weight(weight: Weight, sql: &str) -> Vec<String> {
@@ -153,7 +159,8 @@ fn what_only_the_application_knows_is_refused_table_by_table() {
          PRAGMA writable_schema = RESET",
     );
     let inspection = inspect(&connection, None).unwrap();
-    let found = findings(&connection, &inspection, false, Residues::ALL).unwrap();
+    let found =
+        findings(&connection, &inspection, false, Residues::ALL, &Policy::default()).unwrap();
     let refused: Vec<(Option<&str>, &str)> = found
         .iter()
         .filter(|finding| finding.weight == Weight::Refusal)
