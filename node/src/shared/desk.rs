@@ -283,11 +283,7 @@ impl Constraints for Desk {
         };
         // The last column of a composite index is the one that tells its rows apart: a number
         // within a year, a place within a hall.
-        let columns = match &index.terms {
-            Terms::Columns(columns) => columns.as_slice(),
-            Terms::Question(_) => &[],
-        };
-        let column = columns.iter().rev().find(markable).copied();
+        let column = index.named.iter().rev().find(markable).copied();
         Ok(column.map_or(Remedy::Park, |column| {
             let nullable = table.columns.get(column).is_some_and(|column| !column.not_null);
             Remedy::Mark { column, nullable }

@@ -42,6 +42,8 @@ pub struct LocalTable {
     pub autoincrement: bool,
     /// Whether one key may mean two rows.
     pub collides: bool,
+    /// Whether its rows may say when they were born: they do where keys collide, or did once.
+    pub bears: bool,
     /// Whether its rows stay at their site.
     pub stays: bool,
     /// Whether the application's triggers run when rows of other sites are written.
@@ -107,15 +109,16 @@ impl Local {
                 });
             }
             let auto = autoincrements.get(at).copied().unwrap_or(false);
+            // Another number can be given only where SQLite hands them out.
+            let bears = desk.hands_out_keys(Place(at as u32))?;
             tables.push(LocalTable {
                 name: table.name.clone(),
                 number,
                 columns,
                 key,
                 autoincrement: auto,
-                // Another number can be given only where SQLite hands them out.
-                collides: desk.hands_out_keys(Place(at as u32))?
-                    && policy.collides(&table.name, true),
+                collides: bears && policy.collides(&table.name, true),
+                bears,
                 stays: policy.is_local(&table.name),
                 triggers_run: matches!(effects.stance(schema, &policy, at), Stance::Run(_)),
             });

@@ -122,7 +122,7 @@ impl Book<'_> {
         by: Option<Version>,
     ) -> Result<Option<Version>, DeskError> {
         let table = self.local.table(table)?;
-        if !table.collides {
+        if !table.bears {
             return Ok(None);
         }
         let key = pack(key);

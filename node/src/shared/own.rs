@@ -8,7 +8,7 @@ use super::local::{LocalColumn, LocalTable};
 use super::say::{Edit, Meaning, Parent, Row};
 use super::{DeskError, MergedId, pack_version, unpack_version};
 use crate::capture::{Captured, Folded, Image, Images, NotedRow, Notes, PackedKey, pack, unpack};
-use conflict::row::{Assignment, Loser, Lost};
+use conflict::row::{Assignment, Loser, Lost, Reason};
 use conflict::visible::{Outcome, Shown, Table as Place};
 use conflict::{Rule, SiteId, Timestamp, Value, Version};
 use protocol::schema::TableIndex;
@@ -20,6 +20,8 @@ pub struct Own {
     pub folded: Folded,
     /// What lost by it, by row.
     pub lost: Vec<(MergedId, Vec<Lost>)>,
+    /// What it undid that the application did, by row: rows of the table only ever come.
+    pub refused: Vec<(MergedId, Vec<Lost>)>,
 }
 
 /// Who made the changes, and when.
@@ -110,11 +112,15 @@ impl Book<'_> {
         values: &[Value],
         stamp: Stamp,
     ) -> Result<Vec<u8>, DeskError> {
-        if !table.collides {
+        if !table.bears {
             return Ok(Vec::new());
         }
         let key = table.key_of(values);
-        let new = pack_version(Version { timestamp: stamp.timestamp, origin: stamp.site });
+        // Where two rows of a key are one, a new one has no birth to tell it by.
+        let new = match table.collides {
+            true => pack_version(Version { timestamp: stamp.timestamp, origin: stamp.site }),
+            false => Vec::new(),
+        };
         let mut found: Option<(Option<Version>, MergedId)> = None;
         for id in self.births(table.number, &pack(&key))? {
             let Some(stored) = self.now(&id)? else { continue };
@@ -125,7 +131,9 @@ impl Book<'_> {
             if let Some(shown) = shown {
                 // A row that the application could not see yet is another one, unless both are
                 // the same to the last value.
-                let another = shown != values && is_unwritten(self.connection, self.database, &id)?;
+                let another = table.collides
+                    && shown != values
+                    && is_unwritten(self.connection, self.database, &id)?;
                 return Ok(if another { new } else { id.birth });
             }
             // The one that was deleted last goes on.
@@ -309,6 +317,10 @@ impl Emit<'_, '_> {
         self.book.touch(id)?;
         let append_only = self.book.local.policy.is_append_only(&self.table.name);
         if append_only && !matches!(meaning, Meaning::Whole(_)) {
+            let refused = self.refused(id, &meaning)?;
+            if !refused.is_empty() {
+                own.refused.push((id.clone(), refused));
+            }
             return Ok(());
         }
         let parents = self.parents(meaning.edits(), &self.shown_now(id)?)?;
@@ -329,6 +341,31 @@ impl Emit<'_, '_> {
             own.lost.push((id.clone(), lost));
         }
         Ok(())
+    }
+
+    /// What a meaning would have done to a row that stays as it is.
+    fn refused(&self, id: &MergedId, meaning: &Meaning) -> Result<Vec<Lost>, DeskError> {
+        let stored = self.book.now(id)?.filter(|stored| stored.state.is_live());
+        let Some(stored) = stored else { return Ok(Vec::new()) };
+        let state = &stored.state;
+        let version = self.stamp.above(state.greatest())?;
+        let lost = |loser, winner: Option<Version>| {
+            let reason = Reason::EarlierWriter;
+            winner.map(|winner| Lost { loser, version, winner, reason })
+        };
+        Ok(match meaning {
+            Meaning::Gone => lost(Loser::Delete, state.rank()).into_iter().collect(),
+            Meaning::Whole(edits) | Meaning::Edited(edits) => edits
+                .iter()
+                .filter_map(|edit| {
+                    let loser = match &edit.assignment {
+                        Assignment::Set(value, _) => Loser::Set(edit.column, value.clone()),
+                        Assignment::Add(amount) => Loser::Add(edit.column, amount.clone()),
+                    };
+                    lost(loser, state.version(edit.column).or(state.rank()))
+                })
+                .collect(),
+        })
     }
 
     fn shown_now(&self, id: &MergedId) -> Result<Vec<Value>, DeskError> {

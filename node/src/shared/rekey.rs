@@ -1,13 +1,14 @@
 //! New numbers for rows that lost theirs: where two sites gave out one key for two rows, the row
-//! of lesser rank keeps it, and the other's *origin* gives it another, as a real change, together
-//! with the rows that refer to it.
+//! of lesser rank keeps it, and the other's *origin* gives it another, as a real change: the row
+//! begins anew, the rows that refer to it are led there, and it ends under its old number. Where
+//! many refer to it that takes several batches.
 
 use super::book::{Book, Stored};
 use super::owed::Owed;
 use super::own::{Own, Stamp};
 use super::say::{Edit, Meaning, Parent, Row};
 use super::{DeskError, MergedId, blocks};
-use crate::capture::unpack;
+use crate::capture::{pack, unpack};
 use crate::store::StoreError;
 use conflict::row::Assignment;
 use conflict::visible::{Reason, RowId, Shown, Store};
@@ -17,8 +18,12 @@ use protocol::schema::TableIndex;
 use rusqlite::{OptionalExtension, params};
 use std::collections::BTreeMap;
 
-/// So many rows are given another number by one batch: each has others that refer to it.
+/// So many rows are given another number by one batch at most,
 const AT_ONCE: usize = 1000;
+/// holding about so many bytes,
+const BYTES: usize = 4 << 20;
+/// and so many others are led to them.
+const LED_AT_ONCE: usize = 10_000;
 
 /// Remembers a row that is to be given another number, if it is this site's to give.
 ///
@@ -37,8 +42,9 @@ pub(super) fn note(
     Ok(())
 }
 
-/// Gives all rows that wait another number, out of those that are this site's to hand out. Where
-/// there is none they go on waiting, as [`Owed::Numberless`].
+/// Gives rows that wait another number, out of those that are this site's to hand out, as many as
+/// one batch bears: the others go on waiting. Where there is no number they do so as
+/// [`Owed::Numberless`].
 ///
 /// # Errors
 /// What is stored is damaged, or can't be read or written.
@@ -51,20 +57,30 @@ pub fn rekey(
     let birth = Version { timestamp: stamp.timestamp, origin: stamp.site };
     let mut given: BTreeMap<i64, i64> = BTreeMap::new();
     let mut moves = Moves::new();
+    let mut bytes = 0;
     for id in Owed::Number.take(book.connection, book.database, AT_ONCE)? {
         let (Some(row), Some(stored)) = (book.local.row_id(&id)?, book.now(&id)?) else { continue };
-        if !stored.state.is_live() {
-            // It has gone on already; somebody who did not know refers to it.
-            if let Some(new) = successor(book, &id)? {
-                moves.insert(row, Move { new, begins: false });
+        let lives = stored.state.is_live();
+        if let Some(new) = successor(book, &id)? {
+            let went_on = match book.now(&book.local.merged_id(&new)?)? {
+                Some(new) => new.state.is_live(),
+                None => false,
+            };
+            if !lives || went_on {
+                let stage = if lives { Stage::Begun } else { Stage::Ended };
+                moves.insert(row, Move { new, stage });
+                continue;
             }
-            continue;
         }
         let lost = stored
             .outcome
             .as_ref()
             .is_some_and(|outcome| matches!(outcome.shown, Shown::Parked(Reason::KeyTaken { .. })));
-        if !lost {
+        if !lives || !lost {
+            continue;
+        }
+        if bytes >= BYTES {
+            Owed::Number.note(book.connection, book.database, &id)?;
             continue;
         }
         let number = match given.get(&id.table) {
@@ -79,19 +95,20 @@ pub fn rekey(
             continue;
         };
         given.insert(id.table, number);
+        bytes += pack(&book.meant(&row, &stored)?.values).len();
         let new = RowId { table: row.table, key: vec![Value::Integer(number)], birth: Some(birth) };
-        moves.insert(row, Move { new, begins: true });
+        moves.insert(row, Move { new, stage: Stage::Begins });
     }
     let work = Work { book, stamp, moves: &moves };
-    for (row, to) in &moves {
-        if to.begins {
-            work.begin(row, &to.new, own)?;
-        }
+    for (row, to) in moves.iter().filter(|(_, to)| to.stage == Stage::Begins) {
+        work.begin(row, &to.new, own)?;
     }
+    let mut left = LED_AT_ONCE;
     for (row, to) in &moves {
-        work.lead_referrers(row, own)?;
-        if to.begins {
-            work.end(row, &to.new, own)?;
+        if !work.lead_referrers(row, &mut left, own)? {
+            Owed::Number.note(book.connection, book.database, &book.local.merged_id(row)?)?;
+        } else if to.stage != Stage::Ended {
+            work.end(row, to, own)?;
         }
     }
     Ok(())
@@ -125,8 +142,18 @@ type Moves = BTreeMap<RowId, Move>;
 #[derive(Debug)]
 struct Move {
     new: RowId,
+    stage: Stage,
+}
+
+/// How far a row has got on its way to another number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
     /// It goes on only now.
-    begins: bool,
+    Begins,
+    /// An earlier batch let it begin anew, and did not reach all that refer to it.
+    Begun,
+    /// It has gone on; somebody who did not know refers to it.
+    Ended,
 }
 
 struct Work<'a, 'b> {
@@ -139,11 +166,102 @@ impl Work<'_, '_> {
     /// Lets a row begin anew under another number.
     fn begin(&self, row: &RowId, new: &RowId, own: &mut Own) -> Result<(), DeskError> {
         let book = self.book;
-        let table = book.local.table(row.table)?;
         let id = book.local.merged_id(row)?;
         let Some(stored) = book.now(&id)? else { return Ok(()) };
-        let meant = book.meant(row, &stored)?.values;
-        let (led, mut parents) = self.led(row, &stored)?;
+        let (edits, parents) = self.whole(row, &stored)?;
+        let goes_on = book.local.merged_id(new)?;
+        book.connection
+            .prepare_cached("INSERT OR REPLACE INTO rekeyed VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+            .execute(params![
+                book.database,
+                id.table,
+                id.key,
+                id.birth,
+                goes_on.key,
+                goes_on.birth
+            ])?;
+        self.say(new, Meaning::Whole(edits), &parents, own)
+    }
+
+    /// Leads the rows that refer to a row to what it goes on as, those left out that go on under
+    /// another number themselves; at most `left` of them. Returns whether that was all.
+    fn lead_referrers(
+        &self,
+        row: &RowId,
+        left: &mut usize,
+        own: &mut Own,
+    ) -> Result<bool, DeskError> {
+        let book = self.book;
+        let mut led = Vec::new();
+        let mut all = true;
+        book.referrers(row, &mut |referrer| {
+            if self.moves.contains_key(referrer) {
+                return Ok(true);
+            }
+            let id = book.local.merged_id(referrer)?;
+            let stored = book.now(&id)?.filter(|stored| stored.state.is_live());
+            let Some(stored) = stored else { return Ok(true) };
+            let (edits, parents) = self.led(referrer, &stored)?;
+            if edits.is_empty() {
+                return Ok(true);
+            }
+            all = led.len() < *left;
+            if all {
+                led.push((referrer.clone(), edits, parents));
+            }
+            Ok(all)
+        })?;
+        *left -= led.len();
+        for (referrer, edits, parents) in led {
+            self.say(&referrer, Meaning::Edited(edits), &parents, own)?;
+        }
+        Ok(all)
+    }
+
+    /// Ends a row that goes on under another number.
+    fn end(&self, row: &RowId, to: &Move, own: &mut Own) -> Result<(), DeskError> {
+        if to.stage == Stage::Begun {
+            self.carry(row, &to.new, own)?;
+        }
+        self.say(row, Meaning::Gone, &[], own)
+    }
+
+    /// Has a row that began anew earlier mean what was said since of what it was.
+    fn carry(&self, row: &RowId, new: &RowId, own: &mut Own) -> Result<(), DeskError> {
+        let book = self.book;
+        let (was, is) = (book.local.merged_id(row)?, book.local.merged_id(new)?);
+        let (Some(was), Some(is)) = (book.now(&was)?, book.now(&is)?) else { return Ok(()) };
+        let means = book.meant(new, &is)?.values;
+        let (mut edits, mut parents) = self.whole(row, &was)?;
+        edits.retain(|edit| {
+            let untouched = is.state.version(edit.column) == new.birth;
+            let same = |value: &Value| means.get(edit.place) == Some(value);
+            untouched && !matches!(&edit.assignment, Assignment::Set(value, _) if same(value))
+        });
+        parents.retain(|parent| edits.iter().any(|edit| edit.place == parent.place));
+        self.say(new, Meaning::Edited(edits), &parents, own)
+    }
+
+    fn say(
+        &self,
+        row: &RowId,
+        meaning: Meaning,
+        parents: &[Parent],
+        own: &mut Own,
+    ) -> Result<(), DeskError> {
+        let table = self.book.local.table(row.table)?;
+        let id = self.book.local.merged_id(row)?;
+        let row = Row { index: TableIndex(row.table.0), table, id: &id, key: &row.key };
+        self.book.say(row, meaning, parents, self.stamp, own)?;
+        Ok(())
+    }
+
+    /// All that a row means beside its key, its references led.
+    fn whole(&self, row: &RowId, stored: &Stored) -> Result<(Vec<Edit>, Vec<Parent>), DeskError> {
+        let book = self.book;
+        let table = book.local.table(row.table)?;
+        let meant = book.meant(row, stored)?.values;
+        let (led, mut parents) = self.led(row, stored)?;
         let mut edits = Vec::new();
         for (place, column) in table.columns.iter().enumerate() {
             let Some(value) = meant.get(place).filter(|_| !column.in_key && !column.stays) else {
@@ -163,49 +281,7 @@ impl Work<'_, '_> {
             parents.extend(known.map(|known| Parent { place, column, birth: known.birth }));
         }
         parents.sort_by_key(|parent| parent.place);
-        let id = book.local.merged_id(new)?;
-        let row = Row { index: TableIndex(new.table.0), table, id: &id, key: &new.key };
-        book.say(row, Meaning::Whole(edits), &parents, self.stamp, own)?;
-        Ok(())
-    }
-
-    /// Leads the rows that refer to a row to what it goes on as, those left out that go on under
-    /// another number themselves.
-    fn lead_referrers(&self, row: &RowId, own: &mut Own) -> Result<(), DeskError> {
-        let book = self.book;
-        let mut referrers = Vec::new();
-        book.referrers(row, &mut |referrer| {
-            referrers.push(referrer.clone());
-            Ok(true)
-        })?;
-        for referrer in referrers {
-            if self.moves.get(&referrer).is_some_and(|to| to.begins) {
-                continue;
-            }
-            let id = book.local.merged_id(&referrer)?;
-            let Some(stored) = book.now(&id)?.filter(|stored| stored.state.is_live()) else {
-                continue;
-            };
-            let (edits, parents) = self.led(&referrer, &stored)?;
-            let table = book.local.table(referrer.table)?;
-            let index = TableIndex(referrer.table.0);
-            let row = Row { index, table, id: &id, key: &referrer.key };
-            book.say(row, Meaning::Edited(edits), &parents, self.stamp, own)?;
-        }
-        Ok(())
-    }
-
-    /// Ends a row that goes on under another number.
-    fn end(&self, row: &RowId, new: &RowId, own: &mut Own) -> Result<(), DeskError> {
-        let book = self.book;
-        let table = book.local.table(row.table)?;
-        let (id, new) = (book.local.merged_id(row)?, book.local.merged_id(new)?);
-        book.connection
-            .prepare_cached("INSERT OR REPLACE INTO rekeyed VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-            .execute(params![book.database, id.table, id.key, id.birth, new.key, new.birth])?;
-        let ends = Row { index: TableIndex(row.table.0), table, id: &id, key: &row.key };
-        book.say(ends, Meaning::Gone, &[], self.stamp, own)?;
-        Ok(())
+        Ok((edits, parents))
     }
 
     /// What a row's references to rows that go on elsewhere become.
@@ -261,7 +337,6 @@ impl Book<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::pack;
     use proptest::prelude::*;
 
     proptest! {

@@ -1,7 +1,7 @@
 //! The constraints of one table as SQLite's pragmas tell them: its key, its UNIQUE indexes, its
 //! foreign keys. Nothing is evaluated here.
 
-use crate::capture::{IndexStatement, index_statement};
+use crate::capture::{IndexStatement, index_statement, tokens};
 use crate::sql::quoted;
 use conflict::Value;
 use protocol::schema::{RowIdentity, Table};
@@ -30,6 +30,9 @@ impl Collation {
 #[derive(Clone, Debug)]
 pub(super) struct UniqueIndex {
     pub terms: Terms,
+    /// The columns that its terms name, by their place in the row: to give one another value may
+    /// have the index claim another. What only its condition names is not among them.
+    pub named: Vec<usize>,
     pub collations: Vec<Collation>,
 }
 
@@ -211,6 +214,7 @@ fn index(
         table.columns.iter().position(|column| column == name)
     };
     let places: Option<Vec<usize>> = parts.iter().map(|(name, _)| place(name)).collect();
+    let mut named: Vec<usize> = parts.iter().filter_map(|(name, _)| place(name)).collect();
     let question = |terms: &[&str], condition: Option<&str>| {
         let filter = condition.map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
         format!("SELECT {} FROM {}{filter}", terms.join(", "), quoted(&table.name))
@@ -228,6 +232,7 @@ fn index(
             Terms::Columns(places)
         }
         (Some(Some(IndexStatement { terms: Some(terms), condition })), _) => {
+            named = terms.iter().flat_map(|term| columns_in(term, table)).collect();
             Terms::Question(question(&terms, condition))
         }
         (Some(_), _) => {
@@ -236,7 +241,16 @@ fn index(
             )));
         }
     };
-    Ok(Ok(UniqueIndex { terms, collations }))
+    Ok(Ok(UniqueIndex { terms, named, collations }))
+}
+
+/// The columns that an expression names, by their place in the row.
+fn columns_in(term: &str, table: &Table) -> impl Iterator<Item = usize> {
+    let words = tokens(term).into_iter().map(|token| token.text(term));
+    let bare = |word: &str| word.trim_matches(['"', '`', '[', ']']).to_owned();
+    words.map(bare).filter_map(|word| {
+        table.columns.iter().position(|column| column.eq_ignore_ascii_case(&word))
+    })
 }
 
 fn references(

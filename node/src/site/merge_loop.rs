@@ -20,12 +20,17 @@ const FIRST_TIDYING: Duration = Duration::from_secs(60);
 const TIDYING: Duration = Duration::from_secs(30 * 60);
 /// When a database is tried again after this site's own store failed.
 const RETRY: Duration = Duration::from_secs(5);
+/// After so many failures in a row a person is told.
+const TOLD: u32 = 3;
 
 /// Goes on with a database until it is detached or the site stops. `wake` is notified when
 /// something came of it.
 pub async fn run(site: Site, life: Life, number: DatabaseNumber, wake: Arc<Notify>) {
     let mut retry = FIRST_RETRY;
     let mut tidying = Instant::now() + FIRST_TIDYING;
+    let mut failures: u32 = 0;
+    // What an earlier run told may be so no more.
+    let mut told = true;
     loop {
         let due = Instant::now() >= tidying;
         let step = {
@@ -42,6 +47,19 @@ pub async fn run(site: Site, life: Life, number: DatabaseNumber, wake: Arc<Notif
                 step => step,
             }
         };
+        match &step {
+            Ok(_) => {
+                failures = 0;
+                told = told && !tell(&site, number, None).await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "a shared database could not be looked after");
+                failures = failures.saturating_add(1);
+                if failures >= TOLD {
+                    told |= tell(&site, number, Some(error.to_string())).await;
+                }
+            }
+        }
         match step {
             Ok(SharedStep::Moved(moved)) => {
                 retry = FIRST_RETRY;
@@ -67,10 +85,20 @@ pub async fn run(site: Site, life: Life, number: DatabaseNumber, wake: Arc<Notif
                 tokio::time::sleep(retry).await;
                 retry = (retry * 2).min(GREATEST_RETRY);
             }
-            Err(error) => {
-                tracing::error!(%error, "a shared database could not be looked after");
-                tokio::time::sleep(RETRY).await;
-            }
+            Err(_) => tokio::time::sleep(RETRY).await,
+        }
+    }
+}
+
+/// Tells that a database can't be looked after, or that it can; whether that is told now.
+async fn tell(site: &Site, number: DatabaseNumber, error: Option<String>) -> bool {
+    let told =
+        site.step("shared.tell", move |engine| engine.tell_failing(number, error.as_deref()));
+    match told.await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!(%error, "how it goes with a shared database could not be told");
+            false
         }
     }
 }

@@ -131,6 +131,10 @@ impl Shared {
             };
             conflicts::note_lost(context, id, state.as_ref(), lost, &seen)?;
         }
+        for (id, lost) in &own.refused {
+            let state = book.now(id)?.map(|stored| stored.state);
+            conflicts::note_lost(context, id, state.as_ref(), lost, &|_, _| false)?;
+        }
         book.finish(context, true)?;
         self.keys_due.set(true);
         Ok(own.folded)
@@ -264,6 +268,29 @@ impl Engine {
             0 => self.raise_keys(&database),
             _ => self.write_shared(&database),
         }
+    }
+
+    /// Tells that a shared database can't be looked after, again and again, or that it can.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn tell_failing(
+        &mut self,
+        number: DatabaseNumber,
+        error: Option<&str>,
+    ) -> Result<(), EngineError> {
+        let subject = format!("failing:{}", number.0);
+        let Some(error) = error else { return Ok(self.clear_alarm(&subject)?) };
+        let name = self.store.database(number)?.name;
+        self.raise(
+            subject,
+            Severity::Critical,
+            Some(number),
+            format!("What other sites say of {name} can't be merged here: {error}"),
+            "Nothing is lost: it is tried again every few seconds. See that this site's disk is \
+             sound and has room; if so, send this message and the log to whoever looks after it.",
+        )?;
+        Ok(())
     }
 
     /// The other branches of a shared database.

@@ -34,6 +34,33 @@ async fn rows_that_stay_here_are_left_as_the_application_has_them() {
 }
 
 #[tokio::test]
+async fn what_an_application_does_to_rows_that_only_come_is_undone_and_told() {
+    let a = Shop::founded("downtown").await;
+    let b = a.joining("uptown", &[]).await;
+    a.place
+        .step(|engine| engine.choose_rule(&"club".parse().unwrap(), "stock", "append-only"))
+        .await;
+    exchange(&[&a, &b]).await;
+    let stock = "SELECT printf('%s %d', sku, n) FROM stock";
+    let told = |kind: &'static str| {
+        a.count(match kind {
+            "set" => "SELECT count(*) FROM conflict WHERE kind = 'first-writer' AND decided = 0",
+            _ => "SELECT count(*) FROM conflict WHERE kind = 'delete-edit' AND decided = 0",
+        })
+    };
+    a.run("UPDATE stock SET n = 3");
+    exchange(&[&a, &b]).await;
+    assert_eq!((a.rows(stock), b.rows(stock)), (vec!["tea 10".into()], vec!["tea 10".into()]));
+    assert_eq!((told("set").await, told("gone").await), (1, 0));
+    a.run("DELETE FROM stock");
+    exchange(&[&a, &b]).await;
+    assert_eq!((a.rows(stock), b.rows(stock)), (vec!["tea 10".into()], vec!["tea 10".into()]));
+    assert_eq!((told("set").await, told("gone").await), (1, 1));
+    // The other site has nothing to decide.
+    assert_eq!(b.count("SELECT count(*) FROM conflict").await, 0);
+}
+
+#[tokio::test]
 async fn what_was_deleted_while_a_key_got_another_name_stays_deleted() {
     let a = Shop::founded("downtown").await;
     let b = a.joining("uptown", &[]).await;

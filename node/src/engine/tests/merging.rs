@@ -4,6 +4,7 @@
 use super::shop::{Shop, assert_alike, exchange};
 use super::*;
 use crate::shared::owed::Owed;
+use rusqlite::Connection;
 
 #[tokio::test]
 async fn three_sites_write_and_end_alike() {
@@ -172,6 +173,101 @@ async fn a_number_given_out_again_before_the_first_row_is_seen_becomes_two() {
     let sale = "SELECT name FROM sale JOIN customer ON customer.id = sale.customer
                 WHERE number = 'B'";
     assert_eq!(b.rows(sale), ["Miller"]);
+}
+
+#[tokio::test]
+async fn a_row_to_which_more_refer_than_one_batch_bears_gets_another_number() {
+    let a = Shop::founded("downtown").await;
+    let b = a.joining("uptown", &[]).await;
+    exchange(&[&a, &b]).await;
+    b.run("INSERT INTO customer VALUES (500, 'Miller', '6')");
+    b.settle().await;
+    a.run(
+        "INSERT INTO customer VALUES (500, 'Smith', '5');
+         WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 10500)
+         INSERT INTO sale (customer, total) SELECT 500, x FROM c",
+    );
+    a.place.harvest_whole(a.number).await;
+    a.meets(&b).await;
+    // Until the row begins anew: then it is not at its end yet.
+    let begun = "SELECT count(*) FROM rekeyed";
+    let number = a.number;
+    while a.count(begun).await == 0 {
+        let step = a.place.step(move |engine| engine.step_shared(number)).await;
+        assert!(matches!(step, SharedStep::Moved(_)), "{step:?}");
+    }
+    assert_eq!(a.count("SELECT count(*) FROM owed").await, 1);
+    exchange(&[&a, &b]).await;
+    assert_alike(&[&a, &b]);
+    for shop in [&a, &b] {
+        let sales = shop.rows(
+            "SELECT name || ' ' || count(*) FROM sale JOIN customer ON customer.id = sale.customer
+             WHERE number IS NULL GROUP BY customer.id",
+        );
+        assert_eq!(sales, ["Smith 10500"]);
+        let names = shop.rows("SELECT name FROM customer WHERE phone > '4' ORDER BY phone");
+        assert_eq!(names, ["Smith", "Miller"]);
+        assert_eq!(shop.place.alarms().await, [""; 0]);
+    }
+    assert_eq!(a.count("SELECT count(*) FROM owed").await, 0);
+}
+
+#[tokio::test]
+async fn rows_born_before_their_table_merged_equal_keys_are_still_referred_to() {
+    let a = Shop::founded("downtown").await;
+    let b = a.joining("uptown", &[]).await;
+    exchange(&[&a, &b]).await;
+    a.run("PRAGMA foreign_keys = OFF; INSERT INTO sale (customer, total) VALUES (700, 1)");
+    b.run("INSERT INTO customer VALUES (700, 'Zoe', '7')");
+    exchange(&[&a, &b]).await;
+    let sale = "SELECT name FROM sale JOIN customer ON customer.id = sale.customer
+                WHERE number IS NULL";
+    assert_eq!(b.rows(sale), ["Zoe"]);
+    let name: Name = "club".parse().unwrap();
+    a.place.step(move |engine| engine.choose_rule(&name, "customer", "same-key merge")).await;
+    exchange(&[&a, &b]).await;
+    assert_alike(&[&a, &b]);
+    assert_eq!((a.rows(sale), b.rows(sale)), (vec!["Zoe".into()], vec!["Zoe".into()]));
+    // A row deleted and entered again is the one that it was.
+    b.run(
+        "PRAGMA foreign_keys = OFF; DELETE FROM customer WHERE id = 700;
+           INSERT INTO customer VALUES (700, 'Zoe', '8')",
+    );
+    exchange(&[&a, &b]).await;
+    assert_alike(&[&a, &b]);
+    assert_eq!(a.rows("SELECT phone FROM customer WHERE id = 700"), ["8"]);
+    assert_eq!(a.rows(sale), ["Zoe"]);
+}
+
+#[tokio::test]
+async fn who_loses_a_value_of_some_rows_or_of_an_expression_shows_it_marked() {
+    let place = Place::founded("downtown").await;
+    let application = Connection::open(place.file("club.db")).unwrap();
+    application
+        .execute_batch(
+            "PRAGMA journal_mode = WAL;
+             CREATE TABLE doc (id TEXT PRIMARY KEY, number TEXT, state TEXT NOT NULL DEFAULT 'open');
+             CREATE UNIQUE INDEX part ON doc (number) WHERE state = 'open';
+             CREATE TABLE low (id TEXT PRIMARY KEY, number TEXT);
+             CREATE UNIQUE INDEX lowered ON low (lower(number));",
+        )
+        .unwrap();
+    let a = Shop::sharing(place, application).await;
+    let b = a.joining("uptown", &[]).await;
+    for (shop, id) in [(&a, "a"), (&b, "b")] {
+        shop.run(&format!("INSERT INTO doc VALUES ('{id}', 'INV-7', 'open')"));
+        shop.run(&format!("INSERT INTO low VALUES ('{id}', 'INV-7')"));
+    }
+    exchange(&[&a, &b]).await;
+    for table in ["doc", "low"] {
+        let shown = |shop: &Shop| {
+            shop.rows(&format!("SELECT id || ' ' || number FROM {table} ORDER BY id"))
+        };
+        let rows = shown(&a);
+        assert_eq!(rows, shown(&b));
+        assert_eq!(rows[0], "a INV-7");
+        assert!(rows[1].starts_with("b INV-7~uptown"), "{rows:?}");
+    }
 }
 
 const HOPS: &str = "SELECT name FROM sqlite_schema WHERE name LIKE '%\\_hop' ESCAPE '\\'";

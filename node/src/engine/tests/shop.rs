@@ -61,9 +61,17 @@ impl Shop {
         rows.map(Result::unwrap).collect()
     }
 
+    /// What `node.db` counts.
+    pub(super) async fn count(&self, sql: &'static str) -> i64 {
+        let count = move |engine: &mut Engine| {
+            Ok(engine.store.connection().query_row(sql, [], |row| row.get(0))?)
+        };
+        self.place.step(count).await
+    }
+
     /// Harvests, merges and writes until nothing is left.
     pub(super) async fn settle(&self) {
-        for _ in 0..100 {
+        for _ in 0..1000 {
             self.place.harvest_whole(self.number).await;
             let number = self.number;
             match self.place.step(move |engine| engine.step_shared(number)).await {

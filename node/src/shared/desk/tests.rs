@@ -131,6 +131,22 @@ fn marks_go_where_text_can_stand_and_nobody_refers_to() {
 }
 
 #[test]
+fn marks_go_where_the_terms_of_an_index_name_text() {
+    let desk = desk(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, number TEXT, state TEXT NOT NULL, year INT);
+         CREATE UNIQUE INDEX a ON t (number) WHERE state = 'open';
+         CREATE UNIQUE INDEX b ON t (year, lower(\"Number\"));
+         CREATE UNIQUE INDEX c ON t (abs(year)) WHERE state = 'open';",
+    )
+    .unwrap();
+    let indexes = desk.indexes(TableNumber(0)).unwrap();
+    let remedies: Vec<Remedy> =
+        indexes.into_iter().map(|index| desk.remedy(index).unwrap()).collect();
+    let number = Remedy::Mark { column: 1, nullable: true };
+    assert_eq!(remedies, [number, number, Remedy::Park]);
+}
+
+#[test]
 fn references_name_the_parents_columns() {
     let desk = desk(
         "CREATE TABLE a (x INT, y TEXT, PRIMARY KEY (x, y));
