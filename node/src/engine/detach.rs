@@ -6,7 +6,7 @@ use super::attach::{BETWEEN_TRIES, PATIENCE};
 use super::harvest::{Harvest, Refresh};
 use super::numbering::{Draft, append};
 use super::share::forget_merged;
-use super::{Engine, EngineError, EngineWorker};
+use super::{Engine, EngineError, EngineWorker, SharedStep};
 use crate::capture::{CaptureError, Captured, Images, Polite};
 use crate::failure::Failure;
 use crate::store::{DatabaseNumber, DatabaseState, databases};
@@ -27,11 +27,23 @@ pub async fn detach(
         // What was committed until now belongs to the branch: else the copies would end before.
         let rest =
             engine.step("detach.harvest", move |engine| engine.harvest_rest(&wanted)).await?;
-        if rest == Rest::More || (rest == Rest::Busy && begun.elapsed() < PATIENCE) {
-            if rest == Rest::Busy {
+        match rest {
+            Rest::More => continue,
+            Rest::Busy if begun.elapsed() < PATIENCE => {
                 tokio::time::sleep(BETWEEN_TRIES).await;
+                continue;
             }
-            continue;
+            Rest::Busy => {
+                return Err(Failure::unable(
+                    format!(
+                        "What was last written to {name} could not be read: its file is in use \
+                         without a pause. It stays attached."
+                    ),
+                    "Try again when the application rests.",
+                )
+                .into());
+            }
+            Rest::Nothing => {}
         }
         let wanted = name.clone();
         let detached = engine.step("detach", move |engine| engine.detach(&wanted)).await?;
@@ -74,6 +86,13 @@ impl Engine {
         let number = database.number;
         match self.read_harvest(number)? {
             Harvest::Nothing | Harvest::Stopped => Ok(Rest::Nothing),
+            // It may wait for what is to be merged first, and a step of that helps.
+            Harvest::Busy if database.mode == Mode::Shared => {
+                Ok(match self.step_shared(number)? {
+                    SharedStep::Moved(_) => Rest::More,
+                    _ => Rest::Busy,
+                })
+            }
             Harvest::Busy => Ok(Rest::Busy),
             Harvest::Moved => Ok(match self.refresh_capture(number)? {
                 Refresh::Done(_) => Rest::More,
@@ -160,7 +179,7 @@ impl Engine {
             Ok(())
         })?;
         self.forget_shared(database.number);
-        self.clear_alarm(&format!("capture:{}", database.number.0))?;
+        self.clear_alarms_of(database.number)?;
         Ok(Some((database.number, Some(branch.id))))
     }
 }

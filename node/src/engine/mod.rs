@@ -325,6 +325,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Clears every alarm about a database: it is no more.
+    fn clear_alarms_of(&mut self, database: DatabaseNumber) -> Result<(), StoreError> {
+        alarms::clear_of(self.store.connection(), database)
+    }
+
     fn now(&self) -> WallTime {
         self.environment.wall_clock()
     }

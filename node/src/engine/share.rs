@@ -471,6 +471,7 @@ impl Engine {
         self.forget_shared(row.number);
         let branches = self.store.branches_of(row.number)?;
         self.store.transaction(|transaction| forget_merged(transaction, row.number, &branches))?;
+        self.clear_alarms_of(row.number)?;
         Ok(self.clear_alarm(&interrupted(&row.name))?)
     }
 }

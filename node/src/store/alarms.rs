@@ -110,6 +110,15 @@ pub fn raise(connection: &Connection, alarm: &Alarm) -> Result<bool, StoreError>
     Ok(added == 1)
 }
 
+/// Ends all alarms about a database.
+///
+/// # Errors
+/// See [`StoreError`].
+pub fn clear_of(connection: &Connection, database: DatabaseNumber) -> Result<(), StoreError> {
+    connection.prepare_cached("DELETE FROM alarm WHERE database = ?")?.execute([database.0])?;
+    Ok(())
+}
+
 /// Ends the alarm on a subject; returns whether one stood.
 ///
 /// # Errors

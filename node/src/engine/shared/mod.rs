@@ -396,6 +396,7 @@ impl Engine {
     /// Lets go of what is known of a database beside the store: it begins or ends here.
     pub(in crate::engine) fn forget_shared(&mut self, number: DatabaseNumber) {
         self.shared.remove(&number);
+        self.triggers_refused.remove(&number);
         self.unmergeable.clear();
     }
 

@@ -39,6 +39,8 @@ impl Engine {
     ) -> Result<Option<LocalBranch>, EngineError> {
         let database = self.store.database(number)?;
         self.load_capture(&database)?;
+        // A rule that was set just before has everything settled anew.
+        self.load_whole(&database)?;
         let is_rule = changes.iter().any(|change| change.table == policy::TABLE);
         let changed = self.change_own(&database, |book, captured, stamp, own| {
             let schema = with_rules(&captured.schema);

@@ -4,6 +4,8 @@
 use super::shop::{Shop, assert_alike, exchange};
 use super::*;
 use crate::engine::Choose;
+use crate::store::alarms::Severity;
+use rusqlite::Connection;
 
 #[tokio::test]
 async fn rows_that_stay_here_are_left_as_the_application_has_them() {
@@ -278,4 +280,56 @@ async fn much_at_once_is_merged_and_settled_in_short_steps() {
     assert!(steps >= 5, "{steps}");
     exchange(&[&a, &b]).await;
     assert_alike(&[&a, &b]);
+}
+
+#[tokio::test]
+async fn what_was_written_before_a_detach_is_in_the_branch() {
+    let place = Place::founded("downtown").await;
+    let application = Connection::open(place.file("club.db")).unwrap();
+    let schema = "PRAGMA journal_mode = WAL; CREATE TABLE stock (sku TEXT PRIMARY KEY, n INTEGER);
+                  INSERT INTO stock VALUES ('tea', 1)";
+    application.execute_batch(schema).unwrap();
+    place.attach_as(place.request("club.db")).await.unwrap();
+    application.execute_batch("INSERT INTO stock VALUES ('salt', 2)").unwrap();
+    // Nothing is merged yet of what there was at first.
+    place.detach("club").await;
+    let changes = place.step(|engine| {
+        let branch = engine.store.branches()?.pop().unwrap();
+        let batches = engine.store.batches_after(branch.number, Sequence::ZERO, 99, 1 << 20)?;
+        let changes = batches.iter().map(|batch| {
+            let body = protocol::Frame::decode_body(&batch.frame, &engine.limits).unwrap();
+            body.changes.len()
+        });
+        Ok(changes.sum::<usize>())
+    });
+    assert!(changes.await >= 1);
+}
+
+#[tokio::test]
+async fn rules_are_set_one_after_another_while_nothing_else_runs() {
+    let a = Shop::founded("downtown").await;
+    a.run(
+        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 1500)
+         INSERT INTO stock SELECT 's' || x, 1 FROM c",
+    );
+    a.settle().await;
+    for rule in ["counter", "last-writer", "counter"] {
+        let name: Name = "club".parse().unwrap();
+        a.place.step(move |engine| engine.choose_rule(&name, "stock.n", rule)).await;
+    }
+}
+
+#[tokio::test]
+async fn alarms_of_a_database_end_with_it() {
+    let a = Shop::founded("downtown").await;
+    let number = a.number;
+    a.place
+        .step(move |engine| {
+            let subject = format!("triggers:{}", number.0);
+            engine.raise(subject, Severity::Warning, Some(number), "x".into(), "y")?;
+            Ok(engine.raise("site:x".into(), Severity::Warning, None, "z".into(), "y")?)
+        })
+        .await;
+    a.place.detach("club").await;
+    assert_eq!(a.place.alarms().await.len(), 1);
 }

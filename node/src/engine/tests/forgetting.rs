@@ -253,3 +253,22 @@ async fn what_was_added_long_ago_is_folded() {
     let after = (a.longest().await, b.longest().await);
     assert!(after.0 < before / 2 && after.1 < there / 2, "{after:?} of {before} and {there}");
 }
+
+#[tokio::test]
+async fn a_row_is_forgotten_once_its_conflict_is_decided_at_whichever_site() {
+    for the_greater_decides in [false, true] {
+        let a = Shop::founded("downtown").await;
+        let b = a.joining("uptown", &[]).await;
+        exchange(&[&a, &b]).await;
+        b.run("UPDATE stock SET n = 3");
+        b.settle().await;
+        a.run("DELETE FROM stock");
+        exchange(&[&a, &b]).await;
+        go_by(&[&a, &b]).await;
+        assert_eq!((a.remembered().await, b.remembered().await), (4, 4));
+        let greater = if a.place.me > b.place.me { [&a, &b] } else { [&b, &a] };
+        greater[usize::from(!the_greater_decides)].decide_all().await;
+        go_by(&[&a, &b]).await;
+        assert_eq!((a.remembered().await, b.remembered().await), (3, 3));
+    }
+}

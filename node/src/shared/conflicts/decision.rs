@@ -91,13 +91,10 @@ fn set_decided(
     state: Option<&str>,
     subject: &[u8],
 ) -> Result<(), StoreError> {
-    context
-        .connection
-        .prepare_cached(
-            "UPDATE conflict SET decided = 1
-             WHERE database = ?1 AND tbl = ?2 AND key = ?3 AND birth = ?4 AND subject = ?6
-               AND lasting = (?5 IS NOT NULL) AND ifnull(kind = ?5, 1)",
-        )?
-        .execute(params![context.database.0, row.table, row.key, row.birth, state, subject])?;
-    Ok(())
+    super::set_decided(
+        context,
+        "database = ?1 AND tbl = ?2 AND key = ?3 AND birth = ?4 AND subject = ?6
+           AND lasting = (?5 IS NOT NULL) AND ifnull(kind = ?5, 1)",
+        params![context.database.0, row.table, row.key, row.birth, state, subject],
+    )
 }

@@ -1,7 +1,7 @@
 //! Reading conflicts back, and marking one as decided. Numbers of tables and columns become names
 //! here; what is said of them to people is the engine's and the command's.
 
-use super::{BOUND, Context, DROPPED, Detail, Kind, drop_beyond};
+use super::{Context, DROPPED, Detail, Kind};
 use crate::shared::MergedId;
 use crate::store::{DatabaseNumber, StoreError};
 use conflict::WallTime;
@@ -128,22 +128,7 @@ pub fn dropped(connection: &Connection, database: DatabaseNumber) -> Result<u64,
 /// # Errors
 /// See [`StoreError`].
 pub fn set_decided(context: Context<'_>, id: i64) -> Result<(), StoreError> {
-    context
-        .connection
-        .prepare_cached("UPDATE conflict SET decided = 1 WHERE id = ?")?
-        .execute([id])?;
-    // Should it be dead, it had to stay until now.
-    context
-        .connection
-        .prepare_cached(
-            "INSERT OR IGNORE INTO dead_row
-             SELECT database, tbl, key, birth,
-               ifnull((SELECT number FROM round WHERE round.database = conflict.database), 0)
-             FROM conflict WHERE id = ?",
-        )?
-        .execute([id])?;
-    // What a person has seen may go without a word.
-    drop_beyond(context, true, BOUND).map(drop)
+    super::set_decided(context, "id = ?", params![id])
 }
 
 /// The name of a column of a table (`captured_table.number`), if it has one.

@@ -14,7 +14,7 @@ use crate::store::{DatabaseNumber, StoreError};
 use conflict::row::{Column, Loser, Lost, Reason, RowState};
 use conflict::visible::{self, Shown};
 use conflict::{Value, Version, WallTime};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, ToSql, params};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -387,6 +387,31 @@ fn insert(
     Ok(added > 0)
 }
 
+/// A person has decided the conflicts of which `which` says, in SQL, where `bound` belongs in it.
+fn set_decided(context: Context<'_>, which: &str, bound: &[&dyn ToSql]) -> Result<(), StoreError> {
+    context
+        .connection
+        .prepare_cached(&format!("UPDATE conflict SET decided = 1 WHERE {which}"))?
+        .execute(bound)?;
+    release(context, which, bound)?;
+    // What a person has seen may go without a word.
+    drop_beyond(context, true, BOUND).map(drop)
+}
+
+/// Lets the rows be forgotten, should they be dead, that conflicts had stay until now.
+fn release(context: Context<'_>, which: &str, bound: &[&dyn ToSql]) -> Result<(), StoreError> {
+    context
+        .connection
+        .prepare_cached(&format!(
+            "INSERT OR IGNORE INTO dead_row
+             SELECT database, tbl, key, birth,
+               ifnull((SELECT number FROM round WHERE round.database = conflict.database), 0)
+             FROM conflict WHERE {which}"
+        ))?
+        .execute(bound)?;
+    Ok(())
+}
+
 /// Drops the oldest of what happened beyond the bound, and counts what nobody had decided.
 fn keep_within_bound(context: Context<'_>) -> Result<(), StoreError> {
     let dropped = drop_beyond(context, false, BOUND)?;
@@ -427,13 +452,14 @@ fn drop_beyond(context: Context<'_>, decided: bool, bound: u64) -> Result<u64, S
     if last.abs_diff(first) < bound {
         return Ok(0);
     }
+    let oldest =
+        "id IN (SELECT id FROM conflict WHERE database = ?1 AND lasting = 0 AND decided = ?2
+         ORDER BY id LIMIT max(0, (SELECT count(*) FROM conflict
+                                   WHERE database = ?1 AND lasting = 0 AND decided = ?2) - ?3))";
+    let bound = params![database, decided, bound as i64];
+    release(context, oldest, bound)?;
     let dropped = connection
-        .prepare_cached(
-            "DELETE FROM conflict WHERE id IN
-               (SELECT id FROM conflict WHERE database = ?1 AND lasting = 0 AND decided = ?2
-                ORDER BY id LIMIT max(0, (SELECT count(*) FROM conflict WHERE database = ?1
-                                          AND lasting = 0 AND decided = ?2) - ?3))",
-        )?
-        .execute(params![database, decided, bound as i64])?;
+        .prepare_cached(&format!("DELETE FROM conflict WHERE {oldest}"))?
+        .execute(bound)?;
     Ok(dropped as u64)
 }
