@@ -161,3 +161,43 @@ fn a_way_back_alone_is_no_link_and_names_alone_are_none() {
         }
     });
 }
+
+/// F12 every night: a site that is off costs the others' lines next to nothing.
+#[test]
+fn who_is_off_is_dialled_seldom() {
+    run(1, async |world: &mut World| {
+        for site in ["downtown", "hub", "uptown"] {
+            world.site(site).await;
+        }
+        world.run_for(A_WHILE).await;
+        world.power_off("uptown").await;
+        let before = world.counts_from("downtown", "uptown");
+        world.run_for(Duration::from_secs(12 * 3600)).await;
+        let after = world.counts_from("downtown", "uptown");
+        let (packets, bytes) = (after.packets - before.packets, after.bytes - before.bytes);
+        println!("{packets} packets, {bytes} bytes");
+        assert!((50..250).contains(&packets), "{packets}");
+    });
+}
+
+/// F2 and F7: once the far site is reached by anyone, the one that only can dial does it at once.
+#[test]
+fn whom_a_peer_has_met_is_dialled_at_once() {
+    run(1, async |world: &mut World| {
+        world.site("hub").await;
+        world.site_with("downtown", Access::Nat { idle: Duration::from_secs(60) }).await;
+        world.site("uptown").await;
+        world.run_for(A_WHILE).await;
+        assert_eq!(connected(world, "downtown").await, 2);
+        world.isolate("uptown");
+        world.run_for(Duration::from_secs(6 * 3600)).await;
+        assert_eq!(connected(world, "downtown").await, 1);
+        world.reconnect("uptown");
+        let both = async |world: &World| connected(world, "hub").await == 2;
+        world.run_until("the hub has met it", PATIENCE, both).await;
+        let both = async |world: &World| connected(world, "downtown").await == 2;
+        let took = world.run_until("downtown has met it", PATIENCE, both).await;
+        println!("{took:?}");
+        assert!(took < Duration::from_secs(20), "{took:?}");
+    });
+}

@@ -349,7 +349,10 @@ impl Exchange {
                 }
             }
             Event::Time(time) => self.note_clock(time).await,
-            Event::Links => self.tell_reports().await?,
+            Event::Links => {
+                self.site.0.hub.hear_links(self.peer, self.session.peer_links());
+                self.tell_reports().await?;
+            }
         }
         Ok(())
     }

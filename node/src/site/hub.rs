@@ -44,6 +44,8 @@ struct Entry {
     dialler: SiteId,
     boot: [u8; 8],
     since: Instant,
+    /// With whom the peer is connected, as it said last.
+    links: BTreeSet<SiteId>,
 }
 
 #[derive(Debug)]
@@ -188,7 +190,9 @@ impl Hub {
         let number = state.sessions_made;
         let (commands, receiver) = mpsc::unbounded_channel();
         let since = Instant::now();
-        state.sessions.insert(peer, Entry { number, commands, link, dialler, boot, since });
+        let links = BTreeSet::new();
+        let entry = Entry { number, commands, link, dialler, boot, since, links };
+        state.sessions.insert(peer, entry);
         drop(state);
         self.topology.notify_waiters();
         Some((SessionNumber(number), receiver))
@@ -220,6 +224,23 @@ impl Hub {
     /// The peers that there are sessions with.
     pub fn connected(&self) -> BTreeSet<SiteId> {
         self.state().sessions.keys().copied().collect()
+    }
+
+    /// A peer says with whom it is connected.
+    pub fn hear_links(&self, peer: SiteId, links: &BTreeSet<SiteId>) {
+        let mut state = self.state();
+        let Some(entry) = state.sessions.get_mut(&peer) else { return };
+        let news = !links.is_subset(&entry.links);
+        entry.links.clone_from(links);
+        drop(state);
+        if news {
+            self.topology.notify_waiters();
+        }
+    }
+
+    /// Whether a peer said that it is connected with this site.
+    pub fn is_seen(&self, site: SiteId) -> bool {
+        self.state().sessions.values().any(|entry| entry.links.contains(&site))
     }
 
     /// Whether there is a member but this site and `peer` that is not among `known`.

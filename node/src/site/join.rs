@@ -7,7 +7,7 @@ use crate::engine::members;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::store::settings::Identity;
-use crate::transport::{CloseCode, Endpoint, Link, Purpose, Settings};
+use crate::transport::{CloseCode, Effort, Endpoint, Link, Purpose, Settings};
 use protocol::Name;
 use protocol::invitation::{Invitation, JoinRefusal, JoinReply, JoinRequest};
 use protocol::keys::PublicKey;
@@ -175,9 +175,10 @@ async fn ask_at(
     invitation: &Invitation,
     request: &JoinRequest,
 ) -> Result<JoinReply, String> {
-    let link = Link::dial(endpoint, socket, &invitation.inviter.0, Purpose::Join)
-        .await
-        .map_err(|error| error.to_string())?;
+    let link =
+        Link::dial(endpoint, socket, &invitation.inviter.0, Purpose::Join, Effort::Insisting)
+            .await
+            .map_err(|error| error.to_string())?;
     let bytes = rmp_serde::to_vec_named(request).map_err(|error| error.to_string())?;
     link.send(Channel::Control, bytes).await.map_err(|error| error.to_string())?;
     match tokio::time::timeout(PATIENCE, link.receive()).await {

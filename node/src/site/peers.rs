@@ -3,7 +3,7 @@
 
 use super::hub::Command;
 use super::{Site, exchange, join};
-use crate::transport::{Link, LinkError, Purpose};
+use crate::transport::{Effort, Link, LinkError, Purpose};
 use conflict::SiteId;
 use protocol::keys::PublicKey;
 use protocol::membership::Member;
@@ -15,6 +15,12 @@ use tokio::time::Instant;
 /// sites that all come on at eight o'clock don't dial in step.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const GREATEST_WAIT: Duration = Duration::from_secs(120);
+/// The greatest where other sites are connected and none of them has the member either: it is off,
+/// and dials when it comes on, or they tell of it.
+const GREATEST_WAIT_IF_OFF: Duration = Duration::from_secs(600);
+/// From this wait on a dial asks once: a packet is 1,200 bytes, and most of these are for a site
+/// that is switched off all night.
+const ASKING: Duration = Duration::from_secs(8);
 /// A connection that lasted this long was a good one: the next dial does not wait longer.
 const LASTING: Duration = Duration::from_secs(10);
 /// The site with the greater id lets the other dial first.
@@ -102,26 +108,29 @@ async fn dial(site: Site, peer: SiteId) {
             changed.await;
             continue;
         } else {
-            connect(&site, &member).await
+            let effort = if wait < ASKING { Effort::Insisting } else { Effort::Asking };
+            connect(&site, &member, effort).await
         };
         // Whoever dialled: a connection that always ends at once, since something is wrong with
         // it, costs the line each time.
         if lasted {
             wait = FIRST_WAIT;
         }
+        let off = site.0.hub.any_connected() && !site.0.hub.is_seen(peer);
+        wait = wait.min(if off { GREATEST_WAIT_IF_OFF } else { GREATEST_WAIT });
         if wait_before_dialling(&site, &member, wait).await {
             wait = FIRST_WAIT;
         } else {
-            wait = (wait * 2).min(GREATEST_WAIT);
+            wait *= 2;
         }
     }
 }
 
 /// Dials a member and talks with it until the link ends; returns whether that was a good one.
-async fn connect(site: &Site, member: &Member) -> bool {
+async fn connect(site: &Site, member: &Member, effort: Effort) -> bool {
     let peer = member.site;
     site.0.hub.set_dialling(peer, true);
-    let link = reach(site, member).await;
+    let link = reach(site, member, effort).await;
     site.0.hub.set_dialling(peer, false);
     match link {
         Ok(link) if !site.0.hub.is_connected(peer) => {
@@ -140,6 +149,7 @@ async fn connect(site: &Site, member: &Member) -> bool {
 /// dial at once: that is returned.
 async fn wait_before_dialling(site: &Site, member: &Member, wait: Duration) -> bool {
     let was_cut_off = site.0.hub.connected().is_empty();
+    let was_seen = site.0.hub.is_seen(member.site);
     let until = Instant::now() + jitter(site, wait);
     loop {
         let changed = site.0.hub.topology();
@@ -153,6 +163,9 @@ async fn wait_before_dialling(site: &Site, member: &Member, wait: Duration) -> b
         if connected.contains(&member.site) {
             return false;
         }
+        if !was_seen && site.0.hub.is_seen(member.site) {
+            return true;
+        }
         // The line is back, if another link that is there now lasts.
         let line_is_back = was_cut_off && !connected.is_empty();
         let look_again = if line_is_back { until.min(Instant::now() + LASTING) } else { until };
@@ -163,10 +176,10 @@ async fn wait_before_dialling(site: &Site, member: &Member, wait: Duration) -> b
 }
 
 /// Tries a member's addresses one after another, each looked up afresh.
-async fn reach(site: &Site, member: &Member) -> Result<Link, String> {
+async fn reach(site: &Site, member: &Member, effort: Effort) -> Result<Link, String> {
     let mut reasons = Vec::new();
     for address in &member.addresses {
-        match dial_address(site, address, &member.key, Purpose::Member).await {
+        match dial_address(site, address, &member.key, effort).await {
             Ok(link) => return Ok(link),
             Err(reason) => reasons.push(reason),
         }
@@ -175,17 +188,17 @@ async fn reach(site: &Site, member: &Member) -> Result<Link, String> {
 }
 
 /// Dials `HOST:PORT`.
-pub async fn dial_address(
+async fn dial_address(
     site: &Site,
     address: &str,
     key: &PublicKey,
-    purpose: Purpose,
+    effort: Effort,
 ) -> Result<Link, String> {
     let found =
         site.0.environment.resolve(address).await.map_err(|error| format!("{address}: {error}"))?;
     let mut last = format!("{address}: no such name");
     for socket in found {
-        match Link::dial(&site.0.endpoint, socket, &key.0, purpose).await {
+        match Link::dial(&site.0.endpoint, socket, &key.0, Purpose::Member, effort).await {
             Ok(link) => return Ok(link),
             Err(LinkError::Refused { reason }) => return Err(reason),
             Err(error) => last = error.to_string(),

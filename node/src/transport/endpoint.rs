@@ -58,13 +58,24 @@ impl Default for Settings {
     }
 }
 
+/// How hard a dial tries while nobody answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// Its first packet is sent again, four times twice, until the handshake's time is over: for
+    /// who is probably there. Where nobody answers that takes 12 kB.
+    Insisting,
+    /// Its first packet is sent once: for who probably is not.
+    Asking,
+}
+
 /// This site's end of all its links: dials and accepts through one socket.
 #[derive(Debug)]
 pub struct Endpoint {
     quic: quinn::Endpoint,
     environment: Arc<dyn Environment>,
     identity: Identity,
-    dialling: Arc<TransportConfig>,
+    insisting: Arc<TransportConfig>,
+    asking: Arc<TransportConfig>,
     handshake_timeout: Duration,
     strangers: Arc<Semaphore>,
 }
@@ -87,10 +98,17 @@ impl Endpoint {
 
         let mut accepting = lean_transport(idle);
         accepting.max_concurrent_bidi_streams(VarInt::from_u32(1));
-        let mut dialling = lean_transport(idle);
-        dialling.max_concurrent_bidi_streams(VarInt::from_u32(0));
-        // One side is enough, and it is the one that may sit behind a NAT.
-        dialling.keep_alive_interval(Some(settings.keep_alive));
+        let dialling = || {
+            let mut transport = lean_transport(idle);
+            transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
+            // One side is enough, and it is the one that may sit behind a NAT.
+            transport.keep_alive_interval(Some(settings.keep_alive));
+            transport
+        };
+        let mut asking = dialling();
+        // Until there is an answer, which tells the real one, a packet is sent again after three
+        // of these: <https://www.rfc-editor.org/rfc/rfc9002#section-6.2>.
+        asking.initial_rtt(settings.handshake_timeout);
 
         let mut server = ServerConfig::new(
             Arc::new(identity.server(Arc::clone(&environment))?),
@@ -118,7 +136,8 @@ impl Endpoint {
             quic,
             environment,
             identity,
-            dialling: Arc::new(dialling),
+            insisting: Arc::new(dialling()),
+            asking: Arc::new(asking),
             handshake_timeout: settings.handshake_timeout,
             strangers: Arc::new(Semaphore::new(STRANGERS)),
         })
@@ -166,8 +185,9 @@ impl Endpoint {
         address: SocketAddr,
         expected: &[u8; 32],
         purpose: Purpose,
+        effort: Effort,
     ) -> Result<quinn::Connection, LinkError> {
-        self.connect_as(address, expected, purpose.protocol()).await
+        self.connect_as(address, expected, purpose.protocol(), effort).await
     }
 
     pub(super) async fn connect_as(
@@ -175,6 +195,7 @@ impl Endpoint {
         address: SocketAddr,
         expected: &[u8; 32],
         protocol: &[u8],
+        effort: Effort,
     ) -> Result<quinn::Connection, LinkError> {
         let pin = Arc::new(Pin::new(*expected));
         let tls =
@@ -182,7 +203,10 @@ impl Endpoint {
         let mut config = ClientConfig::new(Arc::new(tls));
         let ids = Ids { environment: Arc::clone(&self.environment), length: FIRST_CONNECTION_ID };
         config
-            .transport_config(Arc::clone(&self.dialling))
+            .transport_config(Arc::clone(match effort {
+                Effort::Insisting => &self.insisting,
+                Effort::Asking => &self.asking,
+            }))
             .token_store(Arc::new(quinn::NoneTokenStore))
             .initial_dst_cid_provider(Arc::new(move || ids.id()));
         // The name is neither sent nor looked at: the key decides.

@@ -4,7 +4,7 @@ use super::error::{CloseCode, LinkError};
 use super::streams::{
     Carried, Channel, Line, PerChannel, next_frame, read_class, read_frames, write_frames,
 };
-use super::{Endpoint, Purpose};
+use super::{Effort, Endpoint, Purpose};
 use crate::environment::Environment;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -75,8 +75,9 @@ impl Link {
         address: SocketAddr,
         expected: &[u8; 32],
         purpose: Purpose,
+        effort: Effort,
     ) -> Result<Self, LinkError> {
-        let connection = endpoint.connect(address, expected, purpose).await?;
+        let connection = endpoint.connect(address, expected, purpose, effort).await?;
         Ok(Self::start(endpoint.environment(), connection, *expected, purpose, true))
     }
 

@@ -15,7 +15,7 @@ mod tests;
 mod tls;
 
 pub use endpoint::{
-    Arriving, Endpoint, Guest, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE, Settings,
+    Arriving, Effort, Endpoint, Guest, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE, Settings,
 };
 pub use error::{CloseCode, LinkError};
 pub use link::{Link, LinkStats};

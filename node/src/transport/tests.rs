@@ -43,8 +43,10 @@ async fn guest(endpoint: &Endpoint) -> Result<Guest, LinkError> {
 /// A link from site 1 to site 2 at `through`, both ends.
 async fn link_through(a: &Endpoint, b: &Endpoint, through: SocketAddr) -> (Link, Link) {
     let expected = key(2);
-    let (dialled, came) =
-        tokio::join!(Link::dial(a, through, &expected, Purpose::Member), guest(b));
+    let (dialled, came) = tokio::join!(
+        Link::dial(a, through, &expected, Purpose::Member, Effort::Insisting),
+        guest(b)
+    );
     (dialled.unwrap(), came.unwrap().admit())
 }
 
@@ -76,8 +78,10 @@ fn both_sides_learn_the_others_key_and_purpose() {
         // The same socket dials and accepts, and an invitation comes by its own protocol.
         let expected = key(1);
         let address = a.local_address().unwrap();
-        let (dialled, came) =
-            tokio::join!(Link::dial(&b, address, &expected, Purpose::Join), guest(&a));
+        let (dialled, came) = tokio::join!(
+            Link::dial(&b, address, &expected, Purpose::Join, Effort::Insisting),
+            guest(&a)
+        );
         let came = came.unwrap();
         assert_eq!((came.peer_key(), came.purpose()), (&key(2), Purpose::Join));
         assert_eq!(came.address(), b.local_address().unwrap());
@@ -104,7 +108,8 @@ fn a_newer_version_is_told_apart() {
     run(async {
         let (a, b) = (endpoint(1), endpoint(2));
         let expected = key(2);
-        let newer = a.connect_as(b.local_address().unwrap(), &expected, b"holdfast/9");
+        let newer =
+            a.connect_as(b.local_address().unwrap(), &expected, b"holdfast/9", Effort::Insisting);
         let (dialled, came) = tokio::join!(newer, guest(&b));
         assert_eq!(dialled.err(), Some(LinkError::WrongVersion));
         assert_eq!(came.err(), Some(LinkError::WrongVersion));
@@ -117,8 +122,10 @@ fn another_key_than_the_pinned_one_is_refused_and_named() {
         let (a, b) = (endpoint(1), endpoint(2));
         let address = b.local_address().unwrap();
         let (expected, found) = (key(3), key(2));
-        let (dialled, came) =
-            tokio::join!(Link::dial(&a, address, &expected, Purpose::Member), guest(&b));
+        let (dialled, came) = tokio::join!(
+            Link::dial(&a, address, &expected, Purpose::Member, Effort::Insisting),
+            guest(&b)
+        );
         let error = dialled.unwrap_err();
         assert_eq!(error, LinkError::WrongKey { address, expected, found });
         let text = error.to_string();
@@ -132,8 +139,10 @@ fn an_unwelcome_site_is_told_why() {
     run(async {
         let (a, b) = (endpoint(1), endpoint(2));
         let (expected, address) = (key(2), b.local_address().unwrap());
-        let (dialled, came) =
-            tokio::join!(Link::dial(&a, address, &expected, Purpose::Member), guest(&b));
+        let (dialled, came) = tokio::join!(
+            Link::dial(&a, address, &expected, Purpose::Member, Effort::Insisting),
+            guest(&b)
+        );
         came.unwrap().refuse("removed from the group");
         let link = dialled.unwrap();
         let refused = LinkError::Refused { reason: "removed from the group".to_owned() };
@@ -151,12 +160,14 @@ fn nobody_there_and_no_way_there_are_told_apart() {
             Settings { handshake_timeout: Duration::from_millis(1000), ..Settings::default() },
         );
         let v6: SocketAddr = "[2001:db8::1]:4433".parse().unwrap();
-        let error = Link::dial(&a, v6, &key(2), Purpose::Member).await.unwrap_err();
+        let error =
+            Link::dial(&a, v6, &key(2), Purpose::Member, Effort::Insisting).await.unwrap_err();
         assert!(matches!(error, LinkError::Unreachable { address, .. } if address == v6));
         // Taken, and silent.
         let silent = tokio_socket();
         let address = silent.local_addr().unwrap();
-        let error = Link::dial(&a, address, &key(2), Purpose::Member).await.unwrap_err();
+        let error =
+            Link::dial(&a, address, &key(2), Purpose::Member, Effort::Insisting).await.unwrap_err();
         assert!(matches!(error, LinkError::NoAnswer { address: at, .. } if at == address));
         assert!(error.to_string().contains("no answer"), "{error}");
 
@@ -309,7 +320,7 @@ fn what_breaks_the_framing_ends_the_link_and_allocates_nothing() {
             let (a, b) = (endpoint(1), endpoint(2));
             let key = key(2);
             let (raw, came) = tokio::join!(
-                a.connect(b.local_address().unwrap(), &key, Purpose::Member),
+                a.connect(b.local_address().unwrap(), &key, Purpose::Member, Effort::Insisting),
                 guest(&b)
             );
             let (raw, far) = (raw.unwrap(), came.unwrap().admit());
@@ -330,7 +341,8 @@ fn what_breaks_the_framing_ends_the_link_and_allocates_nothing() {
         let (a, b) = (endpoint(1), endpoint(2));
         let key = key(2);
         let address = b.local_address().unwrap();
-        let (raw, came) = tokio::join!(a.connect(address, &key, Purpose::Member), guest(&b));
+        let (raw, came) =
+            tokio::join!(a.connect(address, &key, Purpose::Member, Effort::Insisting), guest(&b));
         let (raw, far) = (raw.unwrap(), came.unwrap().admit());
         for _ in 0..2 {
             raw.open_uni().await.unwrap().write_all(&[0]).await.unwrap();
@@ -435,7 +447,8 @@ fn a_restarted_peer_is_noticed_at_once() {
             });
         });
         let address = told.await.unwrap();
-        let near = Link::dial(&a, address, &key(2), Purpose::Member).await.unwrap();
+        let near =
+            Link::dial(&a, address, &key(2), Purpose::Member, Effort::Insisting).await.unwrap();
         near.send(Channel::Control, vec![1]).await.unwrap();
         unplug.send(()).unwrap();
         boot.unwrap().join().unwrap();
@@ -485,15 +498,19 @@ fn strangers_are_bounded() {
         let mut links = Vec::new();
         // From half of the places on, newcomers prove their address first; it works all the same.
         for _ in 0..32 {
-            let (dialled, came) =
-                tokio::join!(Link::dial(&a, address, &expected, Purpose::Member), guest(&b));
+            let (dialled, came) = tokio::join!(
+                Link::dial(&a, address, &expected, Purpose::Member, Effort::Insisting),
+                guest(&b)
+            );
             links.push(dialled.unwrap());
             guests.push(came.unwrap());
         }
         assert!(timeout(Duration::from_millis(100), b.accept()).await.is_err());
         guests.pop().unwrap().refuse("full");
-        let (dialled, came) =
-            tokio::join!(Link::dial(&a, address, &expected, Purpose::Member), guest(&b));
+        let (dialled, came) = tokio::join!(
+            Link::dial(&a, address, &expected, Purpose::Member, Effort::Insisting),
+            guest(&b)
+        );
         dialled.unwrap();
         came.unwrap();
     });
