@@ -110,6 +110,21 @@ impl Flight {
         key: &PublicKey,
         limits: &Limits,
     ) -> Result<Vec<ChainHash>, FlightError> {
+        self.verify_by(previous, limits, |domain, message, signature| {
+            key.verify(domain, message, signature)
+        })
+    }
+
+    /// The same, where `verify` says whether the signature is the origin's over a message.
+    ///
+    /// # Errors
+    /// As [`Flight::verify`].
+    pub fn verify_by(
+        &self,
+        previous: ChainHash,
+        limits: &Limits,
+        verify: impl FnOnce(Domain, &[u8], &Signature) -> Result<(), BadSignature>,
+    ) -> Result<Vec<ChainHash>, FlightError> {
         check("batches of a flight", self.frames.len(), limits::FLIGHT_BATCHES)?;
         let bytes = self.frames.iter().map(|frame| frame.as_bytes().len()).sum();
         if self.frames.len() > 1 {
@@ -117,7 +132,7 @@ impl Flight {
         }
         let (last, hashes) = self.follow(previous)?;
         let hash = hashes.last().copied().ok_or(FlightError::Empty)?;
-        verify(key, self.branch, last, hash, &self.signature)?;
+        verify(Domain::FLIGHT, &message(self.branch, last, hash), &self.signature)?;
         Ok(hashes)
     }
 

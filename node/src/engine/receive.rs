@@ -97,7 +97,10 @@ impl Engine {
             self.store.hash_at(&branch, before)?
         };
         let Some(previous) = previous else { return Ok(Receipt::Gap) };
-        let hashes = match flight.verify(previous, &member.key, &self.limits) {
+        let verified = flight.verify_by(previous, &self.limits, |domain, message, signature| {
+            self.environment.verify(&member.key, domain, message, signature)
+        });
+        let hashes = match verified {
             Ok(hashes) => hashes,
             Err(_) if Breakage::HashUnchecked.is_on() => flight
                 .frames

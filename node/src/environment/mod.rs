@@ -10,6 +10,7 @@ pub mod wal;
 mod worker;
 
 use conflict::WallTime;
+use protocol::keys::{BadSignature, Domain, PublicKey, Signature};
 use rusqlite::config::DbConfig;
 use std::fmt::Debug;
 use std::future::Future;
@@ -32,6 +33,21 @@ pub trait Environment: Debug + Send + Sync + 'static {
 
     /// Fills `bytes` with randomness fit for keys.
     fn fill_random(&self, bytes: &mut [u8]);
+
+    /// Whether `signature` is the key's over `message`. Here only so that the simulator, where all
+    /// sites are one computer, need not find out the same at each of them.
+    ///
+    /// # Errors
+    /// It is not.
+    fn verify(
+        &self,
+        key: &PublicKey,
+        domain: Domain,
+        message: &[u8],
+        signature: &Signature,
+    ) -> Result<(), BadSignature> {
+        key.verify(domain, message, signature)
+    }
 
     /// Runs `task` in the background until it ends, its handle is aborted, or this boot ends.
     fn spawn(&self, task: BoxFuture<'static, ()>) -> Box<dyn TaskHandle>;

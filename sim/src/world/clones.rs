@@ -19,7 +19,7 @@ impl World {
         let address = network::address_of(number);
         let error = self.wall_clock(name).0 - self.true_time().0;
         let disk = Arc::new(self.disk(name).cloned(files, self.seed, clone));
-        let world = (self.clock, Arc::clone(&self.network), disk);
+        let world = (self.clock, Arc::clone(&self.network), disk, Arc::clone(&self.verified));
         let between = Random::new(self.seed, &format!("{clone} between steps"));
         let computer =
             Computer::new(clone, (address, error), world, (Arc::clone(&self.falls), between));

@@ -8,6 +8,7 @@ use crate::network::Network;
 use crate::random::Random;
 use crate::world::application::Program;
 use crate::world::boot::Boot;
+use crate::world::verified::Verified;
 use conflict::WallTime;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -49,6 +50,8 @@ pub struct Computer {
     pub(crate) clock: Clock,
     pub(crate) network: Arc<Network>,
     pub(crate) disk: Arc<Disk>,
+    /// The world's.
+    pub(crate) verified: Arc<Verified>,
     /// It has lost its power by itself, and nobody has dealt with it yet.
     fallen: AtomicBool,
     falls: Arc<Notify>,
@@ -63,7 +66,7 @@ impl Computer {
     pub(crate) fn new(
         name: &str,
         (address, offset_ms): (IpAddr, i64),
-        (clock, network, disk): (Clock, Arc<Network>, Arc<Disk>),
+        (clock, network, disk, verified): (Clock, Arc<Network>, Arc<Disk>, Arc<Verified>),
         (falls, random): (Arc<Notify>, Random),
     ) -> Arc<Self> {
         let computer = Arc::new(Self {
@@ -74,6 +77,7 @@ impl Computer {
             clock,
             network,
             disk,
+            verified,
             fallen: AtomicBool::new(false),
             falls,
             boot: Mutex::default(),

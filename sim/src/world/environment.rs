@@ -10,6 +10,7 @@ use conflict::WallTime;
 use node::environment::{
     BoxFuture, Environment, Executor, FileIdentity, FileWatch, Readers, TaskHandle,
 };
+use protocol::keys::{BadSignature, Domain, PublicKey, Signature};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -51,6 +52,16 @@ impl Environment for SimEnvironment {
 
     fn fill_random(&self, bytes: &mut [u8]) {
         self.boot.fill_random(bytes);
+    }
+
+    fn verify(
+        &self,
+        key: &PublicKey,
+        domain: Domain,
+        message: &[u8],
+        signature: &Signature,
+    ) -> Result<(), BadSignature> {
+        self.computer.verified.verify(key, domain, message, signature)
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) -> Box<dyn TaskHandle> {

@@ -13,6 +13,7 @@ mod executor;
 mod lines;
 pub(crate) mod power;
 mod quic;
+mod verified;
 
 use crate::clock::Clock;
 use crate::content;
@@ -23,6 +24,7 @@ use crate::random::Random;
 use crate::trace::Trace;
 use crate::world::computer::Computer;
 use crate::world::environment::SimEnvironment;
+use crate::world::verified::Verified;
 use node::directory::Directory;
 use node::engine::{AttachRequest, Attached, members};
 use node::environment::Environment;
@@ -77,6 +79,7 @@ pub struct World {
     clock: Clock,
     trace: Arc<Trace>,
     network: Arc<Network>,
+    verified: Arc<Verified>,
     falls: Arc<Notify>,
     clocks: Random,
     sites: BTreeMap<String, Place>,
@@ -119,6 +122,7 @@ impl World {
             clock,
             trace,
             network: Arc::new(network),
+            verified: Arc::default(),
             falls: Arc::default(),
             clocks: Random::new(seed, "clocks"),
             sites: BTreeMap::new(),
@@ -160,7 +164,7 @@ impl World {
         let address = network::address_of(number);
         let error = self.clocks.below(2 * CLOCK_ERROR_MS + 1) as i64 - CLOCK_ERROR_MS as i64;
         let disk = Arc::new(Disk::new(name, self.seed));
-        let world = (self.clock, Arc::clone(&self.network), disk);
+        let world = (self.clock, Arc::clone(&self.network), disk, Arc::clone(&self.verified));
         let between = Random::new(self.seed, &format!("{name} between steps"));
         let computer =
             Computer::new(name, (address, error), world, (Arc::clone(&self.falls), between));
