@@ -26,10 +26,12 @@ pub(super) fn survival(random: &mut Random) -> u64 {
 /// Takes the power from a file.
 pub(super) fn cut(content: &mut Content, random: &mut Random) -> Damage {
     let mut damage = Damage::default();
-    let writes = content.writes();
-    if writes.is_empty() && content.given_up().is_empty() {
+    if content.is_settled() {
         return damage;
     }
+    let now = content.length();
+    let mut image = content.take_image();
+    let writes = content.writes();
     let survival = survival(random);
     let all = writes.len();
     // So many writes have lengthened or shortened the file for good.
@@ -40,10 +42,10 @@ pub(super) fn cut(content: &mut Content, random: &mut Random) -> Damage {
     let length = match (lengths.checked_sub(1).and_then(|last| writes.get(last)), writes.first()) {
         (Some(last), _) => last.new_length,
         (None, Some(first)) => first.old_length,
-        (None, None) => content.length(),
+        (None, None) => now,
     };
     let mut touched: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
-    let mut longest = content.length().max(length);
+    let mut longest = now.max(length);
     for (number, write) in writes.iter().enumerate() {
         longest = longest.max(write.old_length).max(write.new_length);
         write.sectors().for_each(|sector| touched.entry(sector).or_default().push(number));
@@ -74,7 +76,6 @@ pub(super) fn cut(content: &mut Content, random: &mut Random) -> Damage {
     let untouched = content.given_up().iter().filter(|(sector, _)| !touched.contains_key(sector));
     restored.extend(untouched.map(|(sector, given_up)| (*sector, given_up.clone())));
 
-    let mut image = Vec::clone(content.image());
     image.resize(longest as usize, 0);
     for (write, sectors) in writes.iter().zip(&lost).rev() {
         sectors.iter().for_each(|sector| content.undo_sector(write, *sector, &mut image));

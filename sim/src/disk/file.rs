@@ -74,6 +74,11 @@ impl Content {
         &self.image
     }
 
+    /// The image, to be given back by [`Content::settle`]: a copy where others look at it.
+    pub fn take_image(&mut self) -> Vec<u8> {
+        Arc::unwrap_or_clone(std::mem::take(&mut self.image))
+    }
+
     pub fn length(&self) -> u64 {
         self.image.len() as u64
     }
