@@ -2,6 +2,7 @@
 //!
 //! Each is a type of its own, so that an epoch is never passed for a sequence.
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use thiserror::Error;
@@ -106,7 +107,7 @@ macro_rules! digest {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                write!(f, "{}", HEXLOWER.encode_display(&self.0))
             }
         }
 

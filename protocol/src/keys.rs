@@ -3,6 +3,7 @@
 //! Every signature is over a [`Domain`], a NUL and the message, so that no signature can be taken
 //! for one of another kind.
 
+use data_encoding::HEXLOWER;
 use ed25519_dalek::{Signer as _, Verifier as _, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -111,7 +112,7 @@ impl PublicKey {
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{}", HEXLOWER.encode_display(&self.0))
     }
 }
 

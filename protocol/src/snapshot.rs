@@ -15,6 +15,7 @@ use crate::keys::{BadSignature, Domain, PublicKey, Signature, SigningKey};
 use crate::limits::{self, Limits};
 use crate::schema::Schema;
 use crate::{BranchId, ChainHash, Sequence};
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use thiserror::Error;
@@ -31,7 +32,7 @@ pub struct ManifestId(#[serde(with = "serde_bytes")] pub [u8; 32]);
 
 impl fmt::Display for ManifestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{}", HEXLOWER.encode_display(&self.0))
     }
 }
 

@@ -108,9 +108,26 @@ impl DatabaseState {
     }
 }
 
-const DATABASE_COLUMNS: &str = "number, database_id, name, site, mode, state, path, branch";
-const BRANCH_COLUMNS: &str = "number, branch, database, opening, held, hash, timestamp, base, \
-                              base_held, applied, as_of_ms, ended";
+/// A query of databases, with what follows the table's name.
+macro_rules! databases {
+    ($rest:literal) => {
+        concat!(
+            "SELECT number, database_id, name, site, mode, state, path, branch FROM database ",
+            $rest
+        )
+    };
+}
+
+/// The same of branches.
+macro_rules! branches {
+    ($rest:literal) => {
+        concat!(
+            "SELECT number, branch, database, opening, held, hash, timestamp, base, base_held, \
+             applied, as_of_ms, ended FROM branch ",
+            $rest
+        )
+    };
+}
 
 fn database(row: &Row<'_>) -> Result<DatabaseRow, StoreError> {
     let name: String = row.get(2)?;
@@ -181,9 +198,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub fn databases(&self) -> Result<Vec<DatabaseRow>, StoreError> {
-        let mut statement = self
-            .connection()
-            .prepare_cached(&format!("SELECT {DATABASE_COLUMNS} FROM database ORDER BY number"))?;
+        let mut statement = self.connection().prepare_cached(databases!("ORDER BY number"))?;
         let mut rows = statement.query([])?;
         let mut databases = Vec::new();
         while let Some(row) = rows.next()? {
@@ -197,9 +212,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`]; there must be one of that number.
     pub fn database(&self, number: DatabaseNumber) -> Result<DatabaseRow, StoreError> {
-        let mut statement = self
-            .connection()
-            .prepare_cached(&format!("SELECT {DATABASE_COLUMNS} FROM database WHERE number = ?"))?;
+        let mut statement = self.connection().prepare_cached(databases!("WHERE number = ?"))?;
         let mut rows = statement.query([number.0])?;
         rows.next()?
             .map(database)
@@ -212,9 +225,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub fn branches(&self) -> Result<Vec<BranchRow>, StoreError> {
-        let mut statement = self
-            .connection()
-            .prepare_cached(&format!("SELECT {BRANCH_COLUMNS} FROM branch ORDER BY number"))?;
+        let mut statement = self.connection().prepare_cached(branches!("ORDER BY number"))?;
         let mut rows = statement.query([])?;
         let mut branches = Vec::new();
         while let Some(row) = rows.next()? {
@@ -236,9 +247,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`]; there must be one of that number.
     pub fn branch_numbered(&self, number: BranchNumber) -> Result<BranchRow, StoreError> {
-        let mut statement = self
-            .connection()
-            .prepare_cached(&format!("SELECT {BRANCH_COLUMNS} FROM branch WHERE number = ?"))?;
+        let mut statement = self.connection().prepare_cached(branches!("WHERE number = ?"))?;
         let mut rows = statement.query([number.0])?;
         rows.next()?
             .map(|row| branch(row, &mut self.openings.borrow_mut()))
@@ -273,9 +282,8 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub fn branches_of(&self, database: DatabaseNumber) -> Result<Vec<BranchRow>, StoreError> {
-        let mut statement = self.connection().prepare_cached(&format!(
-            "SELECT {BRANCH_COLUMNS} FROM branch WHERE database = ? ORDER BY number"
-        ))?;
+        let mut statement =
+            self.connection().prepare_cached(branches!("WHERE database = ? ORDER BY number"))?;
         let mut rows = statement.query([database.0])?;
         let mut branches = Vec::new();
         while let Some(row) = rows.next()? {
@@ -310,8 +318,7 @@ fn find(
     id: BranchId,
     known: &mut Openings,
 ) -> Result<Option<BranchRow>, StoreError> {
-    let mut statement = connection
-        .prepare_cached(&format!("SELECT {BRANCH_COLUMNS} FROM branch WHERE branch = ?"))?;
+    let mut statement = connection.prepare_cached(branches!("WHERE branch = ?"))?;
     let mut rows = statement.query([id.0])?;
     rows.next()?.map(|row| branch(row, known)).transpose()
 }

@@ -269,30 +269,32 @@ impl Store {
     ) -> Result<Option<Flight>, StoreError> {
         let mut batches = self.batches_after(branch.number, after, most, most_bytes)?;
         let Some(last) = batches.last().map(|batch| batch.sequence) else { return Ok(None) };
-        let signed = |order: &str, bound: &str| -> Result<Option<(i64, Vec<u8>)>, StoreError> {
+        let signed = |sql: &str| -> Result<Option<(i64, Vec<u8>)>, StoreError> {
             Ok(self
                 .connection()
-                .prepare_cached(&format!(
-                    "SELECT sequence, signature FROM batch
-                     WHERE branch = ?1 AND sequence > ?2 AND sequence {bound} ?3
-                       AND signature IS NOT NULL
-                     ORDER BY sequence {order} LIMIT 1"
-                ))?
+                .prepare_cached(sql)?
                 .query_row(params![branch.number.0, stored(after.0), stored(last.0)], |row| {
                     Ok((row.get(0)?, row.get(1)?))
                 })
                 .optional()?)
         };
         // The last signature inside what was read; if there is none, the first one behind it.
-        let (end, signature) = match (signed("DESC", "<=")?, signed("ASC", ">")?) {
-            (Some(inside), _) => inside,
-            (None, Some(behind)) => {
-                let count =
-                    usize::try_from(loaded("sequence", behind.0)? - after.0).unwrap_or(usize::MAX);
-                batches = self.batches_after(branch.number, after, count, usize::MAX)?;
-                behind
-            }
-            (None, None) => return Ok(None),
+        let inside = "SELECT sequence, signature FROM batch
+                      WHERE branch = ?1 AND sequence > ?2 AND sequence <= ?3
+                        AND signature IS NOT NULL
+                      ORDER BY sequence DESC LIMIT 1";
+        let behind = "SELECT sequence, signature FROM batch
+                      WHERE branch = ?1 AND sequence > max(?2, ?3) AND signature IS NOT NULL
+                      ORDER BY sequence LIMIT 1";
+        let (end, signature) = if let Some(inside) = signed(inside)? {
+            inside
+        } else if let Some(behind) = signed(behind)? {
+            let count =
+                usize::try_from(loaded("sequence", behind.0)? - after.0).unwrap_or(usize::MAX);
+            batches = self.batches_after(branch.number, after, count, usize::MAX)?;
+            behind
+        } else {
+            return Ok(None);
         };
         let end = Sequence(loaded("sequence", end)?);
         batches.retain(|batch| batch.sequence <= end);
