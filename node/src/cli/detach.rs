@@ -1,7 +1,7 @@
 //! `detach`: removes everything that attach put into a database.
 
 use super::Context;
-use super::ground::Ground;
+use super::ground::{Ground, answered};
 use clap::Args;
 use node::control::{self, Request};
 use node::failure::Failure;
@@ -16,24 +16,28 @@ pub struct Arguments {
 
 /// Detaches, at the running node or in the directory.
 pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Failure> {
-    match Ground::find(context).await? {
+    let warnings: Vec<String> = match Ground::find(context).await? {
         Ground::Running(directory) => {
             let name = arguments.name.to_string();
-            control::ask(&directory, &Request::Detach { name }).await?;
+            answered(control::ask(&directory, &Request::Detach { name }).await?)?
         }
         Ground::Resting { engine, .. } => {
             let detached = node::engine::detach(&engine, arguments.name.clone()).await;
             engine.close().await.map_err(Failure::from)?;
-            detached.map_err(Failure::from)?;
+            detached.map_err(Failure::from)?.warnings
         }
+    };
+    let mut text = format!(
+        "{} is no longer under sync; its file is as the application had it. The other sites keep \
+         the copies that they have.",
+        arguments.name
+    );
+    for warning in &warnings {
+        text = format!("{text}\n{warning}");
     }
     context.print(
-        &json!({ "database": arguments.name.as_str(), "detached": true }),
-        &format!(
-            "{} is no longer under sync; its file is as the application had it. The other sites \
-             keep the copies that they have.",
-            arguments.name
-        ),
+        &json!({ "database": arguments.name.as_str(), "detached": true, "warnings": warnings }),
+        &text,
     )?;
     Ok(0)
 }

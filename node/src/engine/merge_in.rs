@@ -8,6 +8,7 @@ use super::fill::{Stride, Walk, other_tables, row_at};
 use super::{Engine, EngineError};
 use crate::capture::{CaptureError, Images, PackedKey, Weight, inspect, pack};
 use crate::failure::Failure;
+use crate::shared::conflicts::Context;
 use crate::shared::{Policy, fit, pack_version};
 use crate::sql::{bind, quoted, row_values};
 use crate::store::DatabaseNumber;
@@ -147,37 +148,41 @@ impl Engine {
             there.push(found.map_err(|error| CaptureError::application(&path, error))?);
         }
         let collides = self.collides(number, index);
-        let counts = merging.counts.entry(index.0).or_default();
         let own_birth = pack_version(merging.birth);
-        for (form, found) in forms.iter().zip(there) {
-            if found.as_ref() == Some(&form.row) {
-                continue; // its image is there
-            }
-            self.store.transaction(|transaction| -> Result<(), EngineError> {
-                let images = Images::new(transaction, number.0);
+        let (now, site, shared) = (self.now(), self.identity.site, self.shared.get(&number));
+        let found = self.store.transaction(|transaction| -> Result<Counts, EngineError> {
+            let images = Images::new(transaction, number.0);
+            let context = Context { connection: transaction, database: number, now };
+            let mut counts = Counts::default();
+            for (form, found) in forms.iter().zip(&there) {
+                if found.as_ref() == Some(&form.row) {
+                    continue; // its image is there
+                }
                 let key = PackedKey::new(&form.key);
-                match &found {
+                match found {
                     None => images.delete(logged, &key)?,
                     Some(_) if collides => {
+                        counts.collide += 1;
                         let blank = pack(&blank(table, &form.key));
                         images.put_shared(logged, &key, &own_birth, &blank)?;
                     }
-                    Some(values) => images.put_shared(logged, &key, &[], &pack(values))?,
+                    Some(values) => {
+                        counts.differ += 1;
+                        images.put_shared(logged, &key, &[], &pack(values))?;
+                    }
                 }
                 transaction
                     .prepare_cached("INSERT OR IGNORE INTO unwritten VALUES (?1, ?2, ?3)")?
                     .execute((number.0, logged, key.as_bytes()))?;
-                Ok(())
-            })?;
-            match found {
-                Some(_) if collides => counts.collide += 1,
-                Some(values) => {
-                    counts.differ += 1;
-                    self.note_left_behind(number, index, &form.key, &values)?;
+                if let (Some(values), Some(shared), false) = (found, shared, collides) {
+                    shared.note_left_behind(context, site, index, (&form.key, values))?;
                 }
-                None => {}
             }
-        }
+            Ok(counts)
+        })?;
+        let counts = merging.counts.entry(index.0).or_default();
+        counts.differ += found.differ;
+        counts.collide += found.collide;
         Ok(false)
     }
 

@@ -56,7 +56,7 @@ pub use decide::{
     Choose, ConflictView, ConflictsView, DroppedView, Kept, OwnChange, OwnOperation, PolicyView,
     ProposalView, RuleSet, RuleView, SideView,
 };
-pub use detach::detach;
+pub use detach::{Detached, detach};
 pub use doctor::{Diagnosis, Examined, Symptom, doctor, doctor_alone};
 pub use harvest::{Harvest, Harvested, Moment, Refresh, Trim};
 pub use mirror::MirrorStep;
@@ -323,11 +323,6 @@ impl Engine {
             tracing::info!(subject, "the alarm is over");
         }
         Ok(())
-    }
-
-    /// Clears every alarm about a database: it is no more.
-    fn clear_alarms_of(&mut self, database: DatabaseNumber) -> Result<(), StoreError> {
-        alarms::clear_of(self.store.connection(), database)
     }
 
     fn now(&self) -> WallTime {

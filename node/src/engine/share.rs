@@ -277,11 +277,8 @@ async fn merge(engine: &EngineWorker, number: DatabaseNumber) -> Result<(), Engi
                 .into());
             }
             SharedStep::Stuck => {
-                return Err(Failure::unable(
-                    "What the group has of this database can't be merged here.",
-                    "See the alarms of `status`.",
-                )
-                .into());
+                let why = engine.step("join.why", move |engine| engine.why_stuck(number)).await?;
+                return Err(why.into());
             }
         }
     }
@@ -471,8 +468,24 @@ impl Engine {
         self.forget_shared(row.number);
         let branches = self.store.branches_of(row.number)?;
         self.store.transaction(|transaction| forget_merged(transaction, row.number, &branches))?;
-        self.clear_alarms_of(row.number)?;
-        Ok(self.clear_alarm(&interrupted(&row.name))?)
+        self.clear_alarm(&interrupted(&row.name))?;
+        Ok(self.end_alarms(row.number)?)
+    }
+
+    /// Why what the group has can't be merged, in the words of the alarm: that ends when the join is
+    /// abandoned.
+    fn why_stuck(&self, number: DatabaseNumber) -> Result<Failure, EngineError> {
+        let mut alarms = self.store.alarms()?.into_iter();
+        let latest = alarms.rfind(|alarm| alarm.database == Some(number));
+        Ok(latest.map_or_else(
+            || {
+                Failure::unable(
+                    "What the group has of this database can't be merged here.",
+                    "See the log of the node.",
+                )
+            },
+            |alarm| Failure::unable(alarm.what, alarm.remedy),
+        ))
     }
 }
 

@@ -15,6 +15,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 mod changing;
+mod choosing;
+mod detaching;
 mod forgetting;
 mod merging;
 mod residues;

@@ -17,7 +17,9 @@ mod sources;
 
 use crate::config::Config;
 use crate::directory::Directory;
-use crate::engine::{self, AttachRequest, Attached, Diagnosis, Engine, EngineError, EngineWorker};
+use crate::engine::{
+    self, AttachRequest, Attached, Detached, Diagnosis, Engine, EngineError, EngineWorker,
+};
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::status::{Connected, Live, Status};
@@ -170,20 +172,20 @@ impl Site {
         self.spawn(capture_loop::run(self.clone(), life, database.number, database.path));
     }
 
-    /// Removes everything that attach put into a database.
+    /// Removes everything that attach put into a database; returns what a person should know.
     ///
     /// # Errors
     /// Why it is refused or could not be done.
-    pub async fn detach(&self, name: Name) -> Result<(), Failure> {
+    pub async fn detach(&self, name: Name) -> Result<Vec<String>, Failure> {
         let _alone = self.0.attaching.lock().await;
-        let (number, branch) = {
+        let Detached { number, branch, warnings } = {
             let _resting = self.0.harvesting.lock().await;
-            let (number, branch) = engine::detach(&self.0.engine, name).await?;
+            let detached = engine::detach(&self.0.engine, name).await?;
             // Without a branch it was never looked after, and its number may be given out again.
-            if branch.is_some() {
-                self.0.hub.detached(number);
+            if detached.branch.is_some() {
+                self.0.hub.detached(detached.number);
             }
-            (number, branch)
+            detached
         };
         if branch.is_some() {
             // Of a shared one nothing is applied here any more.
@@ -198,7 +200,7 @@ impl Site {
                 self.0.hub.tell_branch(local);
             }
         }
-        Ok(())
+        Ok(warnings)
     }
 
     /// Makes an invitation.

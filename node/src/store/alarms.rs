@@ -112,13 +112,6 @@ pub fn raise(connection: &Connection, alarm: &Alarm) -> Result<bool, StoreError>
 
 /// Ends all alarms about a database.
 ///
-/// # Errors
-/// See [`StoreError`].
-pub fn clear_of(connection: &Connection, database: DatabaseNumber) -> Result<(), StoreError> {
-    connection.prepare_cached("DELETE FROM alarm WHERE database = ?")?.execute([database.0])?;
-    Ok(())
-}
-
 /// Ends the alarm on a subject; returns whether one stood.
 ///
 /// # Errors

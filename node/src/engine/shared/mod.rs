@@ -221,6 +221,33 @@ impl Shared {
         Ok(last.is_none())
     }
 
+    /// Notes what this site's file held of a row before it joined, where the group's values count
+    /// now.
+    pub(in crate::engine) fn note_left_behind(
+        &self,
+        context: Context<'_>,
+        site: SiteId,
+        table: TableIndex,
+        (key, values): (&[Value], &[Value]),
+    ) -> Result<(), EngineError> {
+        let table = self.local.table(Place(table.0))?;
+        let id = MergedId { table: table.number, key: pack(key), birth: Vec::new() };
+        let Some(stored) = self.book(context).now(&id)? else { return Ok(()) };
+        // Older than anything that was ever said.
+        let version = Version { timestamp: Timestamp::ZERO, origin: site };
+        let columns = table.columns.iter().zip(values);
+        let lost: Vec<Lost> = columns
+            .filter(|(column, _)| !column.in_key && !column.stays)
+            .map(|(column, value)| Lost {
+                loser: Loser::Set(column.number, value.clone()),
+                version,
+                winner: stored.state.version(column.number).unwrap_or(version),
+                reason: Reason::LaterWriter,
+            })
+            .collect();
+        Ok(conflicts::note_lost(context, &id, Some(&stored.state), &lost, &|_, _| false)?)
+    }
+
     fn book<'a>(&'a self, context: Context<'a>) -> Book<'a> {
         Book::new(context.connection, context.database.0, &self.local, &self.numbers)
             .folding(&self.stable)
@@ -405,38 +432,6 @@ impl Engine {
         let shared = self.shared.get(&number);
         let table = shared.and_then(|shared| shared.local.tables.get(table.0 as usize));
         table.is_some_and(|table| table.collides)
-    }
-
-    /// Notes what a file held of a row before it joined, where the group's values count now.
-    pub(in crate::engine) fn note_left_behind(
-        &mut self,
-        number: DatabaseNumber,
-        table: TableIndex,
-        key: &[Value],
-        values: &[Value],
-    ) -> Result<(), EngineError> {
-        let (now, site) = (self.now(), self.identity.site);
-        let Some(shared) = self.shared.get(&number) else { return Ok(()) };
-        self.store.transaction(|transaction| -> Result<(), EngineError> {
-            let context = Context { connection: transaction, database: number, now };
-            let book = shared.book(context);
-            let table = shared.local.table(Place(table.0))?;
-            let id = MergedId { table: table.number, key: pack(key), birth: Vec::new() };
-            let Some(stored) = book.now(&id)? else { return Ok(()) };
-            // Older than anything that was ever said.
-            let version = Version { timestamp: Timestamp::ZERO, origin: site };
-            let columns = table.columns.iter().zip(values);
-            let lost: Vec<Lost> = columns
-                .filter(|(column, _)| !column.in_key && !column.stays)
-                .map(|(column, value)| Lost {
-                    loser: Loser::Set(column.number, value.clone()),
-                    version,
-                    winner: stored.state.version(column.number).unwrap_or(version),
-                    reason: Reason::LaterWriter,
-                })
-                .collect();
-            Ok(conflicts::note_lost(context, &id, Some(&stored.state), &lost, &|_, _| false)?)
-        })
     }
 
     /// Whether the rows of a table stay at their site, so that the group has none to show.

@@ -6,6 +6,7 @@ use super::merge::malformed;
 use super::{Engine, EngineError, SharedStep, with_rules};
 use crate::capture::Captured;
 use crate::engine::decide::{OwnChange, OwnOperation};
+use crate::engine::harvest::Harvest;
 use crate::engine::numbering::{Draft, append};
 use crate::failure::Failure;
 use crate::shared::book::Book;
@@ -39,8 +40,7 @@ impl Engine {
     ) -> Result<Option<LocalBranch>, EngineError> {
         let database = self.store.database(number)?;
         self.load_capture(&database)?;
-        // A rule that was set just before has everything settled anew.
-        self.load_whole(&database)?;
+        self.make_ready_for_own(&database)?;
         let is_rule = changes.iter().any(|change| change.table == policy::TABLE);
         let changed = self.change_own(&database, |book, captured, stamp, own| {
             let schema = with_rules(&captured.schema);
@@ -57,16 +57,56 @@ impl Engine {
             Ok(also(book.connection)?)
         })?;
         let Some((local, ())) = changed else {
-            return Err(Failure::unable(
-                format!("{} is being harvested, or is not attached here.", database.name),
-                "Try again in a moment.",
-            )
-            .into());
+            return Err(self.why_not_now(&database)?.into());
         };
         if is_rule {
             self.shared.remove(&number);
         }
         Ok(Some(local))
+    }
+
+    /// Why changes of this site's own can't be numbered now, though all is ready for them.
+    fn why_not_now(&mut self, database: &DatabaseRow) -> Result<Failure, EngineError> {
+        let name = &database.name;
+        Ok(match self.look_at_shared(database)? {
+            None => Failure::unable(
+                format!("What the application of {name} wrote is being harvested."),
+                "Let the node run, and try again in a moment.",
+            ),
+            Some(Harvest::Busy) => {
+                Failure::unable(format!("The file of {name} is in use."), "Try again in a moment.")
+            }
+            Some(_) => Failure::unable(
+                format!("The file of {name} is not as this site left it."),
+                "See the alarms of `status`.",
+            ),
+        })
+    }
+
+    /// Brings about what changes of this site's own need, as far as that takes only time; else says
+    /// what is missing.
+    fn make_ready_for_own(&mut self, database: &DatabaseRow) -> Result<(), EngineError> {
+        let name = &database.name;
+        let failure = if database.state != DatabaseState::Attached {
+            Failure::unable(
+                format!("{name} is not attached here, so nothing can be decided of it."),
+                "Attach it, or decide at a site whose application has it.",
+            )
+        } else if self.store.branches_of(database.number)?.iter().any(|b| b.applied < b.base) {
+            Failure::unable(
+                format!("What {name} began with is not merged yet."),
+                "Let the node run, and try again in a moment; `status` tells if something is in \
+                 the way.",
+            )
+        } else if self.load_whole(database)? {
+            return Ok(());
+        } else {
+            Failure::unable(
+                format!("The tables of {name} can't be shared as they are now."),
+                "See the alarms of `status`.",
+            )
+        };
+        Err(failure.into())
     }
 
     /// Says of its own what follows from what was merged: gives rows a new number whose own another

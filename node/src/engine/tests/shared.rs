@@ -88,7 +88,7 @@ impl Place {
     }
 
     /// How many row changes this site's newest branch has.
-    async fn changes(&self) -> usize {
+    pub(super) async fn changes(&self) -> usize {
         self.step(|engine| {
             let own = engine.identity.site;
             let branches = engine.store.branches()?;

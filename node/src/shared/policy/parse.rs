@@ -140,20 +140,35 @@ impl Subject<'_> {
         }
     }
 
+    /// What speaks against a rule for a table as a whole.
+    fn check_table(&self, choice: Choice) -> Result<Vec<String>, Failure> {
+        let table = &self.table.name;
+        let referred_by = self.shape.referred_by.join(", ");
+        match choice {
+            Choice::Collide if !self.shape.numbered => Err(Failure::refused(
+                format!(
+                    "Rows of {table} are told apart by what they have in their key, not by numbers \
+                     that each site gives: one key is one row."
+                ),
+                "Where two sites may mean two things by one key, let AUTOINCREMENT number the rows.",
+            )),
+            Choice::Local if !referred_by.is_empty() => Ok(vec![format!(
+                "Rows of {referred_by} may refer to rows of {table} that another site does not \
+                 have: nothing looks after that any more."
+            )]),
+            Choice::AppendOnly => Ok(vec![format!(
+                "Whatever changes or deletes a row of {table} is taken back from now on, also where \
+                 it was done; `conflicts` lists it."
+            )]),
+            _ => Ok(Vec::new()),
+        }
+    }
+
     /// What speaks against a rule.
     fn check(&self, choice: Choice, spelled: &str) -> Result<Vec<String>, Failure> {
         let table = &self.table.name;
         let Some((name, column)) = self.column else {
-            let referred_by = self.shape.referred_by.join(", ");
-            let loose = choice == Choice::Local && !referred_by.is_empty();
-            return Ok(if loose {
-                vec![format!(
-                    "Rows of {referred_by} may refer to rows of {table} that another site does \
-                     not have: nothing looks after that any more."
-                )]
-            } else {
-                Vec::new()
-            });
+            return self.check_table(choice);
         };
         if column.key && choice != Choice::LastWriter {
             return Err(Failure::refused(
@@ -245,7 +260,8 @@ mod tests {
         };
         assert_eq!(entry("item.stock", "counter"), is("item", "stock", "rule", "counter"));
         assert_eq!(entry("ITEM", "whole-row"), is("item", "", "rule", "whole-row"));
-        assert_eq!(entry("item", "same-key collide"), is("item", "", "same-key", "collide"));
+        let collide = is("old.sale", "", "same-key", "collide");
+        assert_eq!(entry("old.sale", "same-key collide"), collide);
         assert_eq!(entry("old.sale", "append-only"), is("old.sale", "", "rule", "append-only"));
         assert_eq!(entry("old.sale.a.b", "counter"), is("old.sale", "a.b", "rule", "counter"));
         let site = SiteId::from_bytes([2; 16]);
@@ -282,12 +298,15 @@ mod tests {
             assert!(refused(column, "local").contains("must be unique"), "{column}");
         }
         assert!(refused("sale.item", "counter").contains("no amount"));
+        assert!(refused("item", "same-key collide").contains("one key is one row"));
+        assert!(read("sale", "same-key collide").is_ok());
         assert!(read("item", "triggers run").is_ok());
         assert!(refused("sale", "triggers run").contains("write Item"));
         assert!(read("item", "triggers silent").is_ok());
         let warned = |subject, rule| read(subject, rule).unwrap().warnings.join("");
         assert!(warned("item.shelf", "counter").contains("holds text"));
         assert!(warned("item", "local").contains("sale"));
+        assert!(warned("sale", "append-only").contains("taken back"));
         assert_eq!(warned("sale", "local"), "");
         assert_eq!(warned("item.stock", "counter"), "");
     }

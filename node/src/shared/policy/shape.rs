@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 pub(super) struct TableShape {
     /// In the order of the schema's table.
     pub columns: Vec<ColumnShape>,
+    /// SQLite hands out its keys.
+    pub numbered: bool,
     /// Other tables with foreign keys to it.
     pub referred_by: Vec<String>,
 }
@@ -74,6 +76,12 @@ pub(super) fn read(schema: &Schema) -> rusqlite::Result<Vec<TableShape>> {
                 }
             }
         }
+        shape.numbered = exists(
+            &connection,
+            "SELECT 1 FROM pragma_table_info(?1) WHERE pk AND type = 'INTEGER' COLLATE NOCASE
+             AND NOT EXISTS (SELECT 1 FROM pragma_index_list(?2) WHERE origin = 'pk')",
+            [&table.name, &table.name],
+        )?;
         let referring: BTreeSet<&String> = schema
             .tables
             .iter()
